@@ -1,0 +1,1 @@
+"""cifar_tl: interactive transfer learning for image classification."""

@@ -1,0 +1,97 @@
+"""The command line: `python -m cifar_tl COMMAND`. The same runs, folders and models as the dashboard, without a browser.
+
+This file owns the grammar; `cifar_tl.commands` does the work. Errors are one line on standard error. Exit code 0 is success,
+1 a failed run (or no file that answered), 2 wrong use.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from cifar_tl.config import PRESETS, Setting, settings
+from cifar_tl.errors import CifarTLError, SettingsError
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(prog="python -m cifar_tl", description="Interactive transfer learning for image classification.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_OneLineParser)
+    _add_data(commands)
+    _add_train(commands)
+    runs = _add(commands, "runs", "list all runs, newest first")
+    runs.add_argument("--limit", type=int, default=None, help="show at most this many")
+    _add(commands, "stop", "ask a running run to stop after its present step").add_argument("run_id")
+    predict = _add(commands, "predict", "classify image files with the model of a run")
+    predict.add_argument("run_id")
+    predict.add_argument("files", nargs="+", metavar="FILE")
+    predict.add_argument("--top", type=int, default=5, help="how many classes to name per file")
+    evaluate = _add(commands, "evaluate", "evaluate the best weights of a run and store the arrays for Explore")
+    evaluate.add_argument("run_id")
+    evaluate.add_argument("--split", choices=("dev", "test"), default="test")
+    worker = commands.add_parser("worker", help="(started by the program) the process of one run")
+    worker.add_argument("run_dir")
+    worker.add_argument("--lock-file", type=int, default=None, help="inherited file descriptor that holds the run's lock")
+    return parser
+
+
+def _add(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+    command.add_argument("--json", action="store_true", help="print one JSON object as the last line of standard output")
+    return command
+
+
+def _add_data(commands: Any) -> None:
+    data = commands.add_parser("data", help="prepare data sets")
+    actions = data.add_subparsers(dest="action", required=True, parser_class=_OneLineParser)
+    prepare = _add(actions, "prepare", "turn a source into an image store, downloading it if need be")
+    prepare.add_argument("source", help="cifar100, cifar10, shapes or folder:PATH")
+    prepare.add_argument("--store-resolution", type=int, default=160, help="stored height and width of a folder's images, in px")
+    prepare.add_argument("--seed", type=int, default=0, help="of the train / test split of a folder that has none")
+
+
+def _add_train(commands: Any) -> None:
+    train = _add(commands, "train", "train a model; every setting of the form is an option here")
+    train.add_argument("--preset", choices=[preset.name for preset in PRESETS], help="values for settings that are not given")
+    for item in settings():
+        train.add_argument(f"--{item.name.replace('_', '-')}", dest=item.name, default=argparse.SUPPRESS, **_argument(item))
+
+
+def _argument(item: Setting) -> dict[str, Any]:
+    default = "all" if item.default is None or item.default == () else item.default
+    text = f"{item.help} [{default}]".replace("%", "%%")
+    if item.kind is bool:
+        return {"action": argparse.BooleanOptionalAction, "help": text}
+    if item.choices:
+        return {"choices": item.choices, "help": text}
+    if item.kind is tuple:
+        return {"nargs": "+", "metavar": "NAME", "help": text}
+    return {"type": item.kind, "metavar": item.unit.split(" ")[0].upper() or item.kind.__name__.upper(), "help": text}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = build_parser().parse_args(arguments)
+    # Imported after parsing: --help and wrong use answer at once.
+    from cifar_tl import commands
+
+    try:
+        return commands.run(options)
+    except SettingsError as error:
+        return _fail(error, 2)
+    except CifarTLError as error:
+        return _fail(error, 1)
+    except BrokenPipeError:
+        return 1
+
+
+def _fail(error: Exception, code: int) -> int:
+    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

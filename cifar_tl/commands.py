@@ -1,0 +1,226 @@
+"""What the commands of the command line do. Grammar and exit codes are in `cifar_tl.__main__`.
+
+Results go to standard output, progress to standard error; with `--json` the last line of standard output is one JSON object.
+torch is imported by the commands that need it, so that `runs` and `stop` answer at once.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cifar_tl.config import RunConfig, make_config, preset, settings
+from cifar_tl.data import sources
+from cifar_tl.errors import ImageUnreadable, RunInvalid, SettingsError
+from cifar_tl.models import catalog
+from cifar_tl.paths import RunFolder
+from cifar_tl.runs import launcher, store
+from cifar_tl.runs.events import Completed, Failed
+from cifar_tl.runs.history import RunHistory
+
+_POLL_SECONDS = 0.2
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out one parsed command; returns the exit code. Raises CifarTLError."""
+    name = f"data_{options.action}" if options.command == "data" else options.command
+    return {
+        "data_prepare": data_prepare,
+        "train": train,
+        "runs": runs,
+        "stop": stop,
+        "predict": predict,
+        "evaluate": evaluate,
+        "worker": worker,
+    }[name](options)
+
+
+def data_prepare(options: argparse.Namespace) -> int:
+    with _SourceBar() as bar:
+        prepared = sources.prepare(options.source, store_resolution=options.store_resolution, seed=options.seed, progress=bar.show)
+    info = prepared.info
+    sizes = ", ".join(f"{size:,} {split}" for split, size in info.split_sizes.items())
+    _say(options, f"{info.title}: {sizes}; {info.num_classes} classes, {len(info.superclass_names)} superclasses; {prepared.folder}")
+    for item in info.unreadable:
+        _say(options, f"not readable: {item.path}: {item.reason}")
+    facts = {key: asdict(info)[key] for key in ("source", "title", "resolution", "split_sizes", "fingerprint", "unreadable", "notes")}
+    return _finish(options, facts | {"store": str(prepared.folder), "num_classes": info.num_classes})
+
+
+def train(options: argparse.Namespace) -> int:
+    config = _config_from(options)
+    run_id = launcher.start_run(config)
+    folder = store.find_run(run_id)
+    _say(options, f"run {run_id} in {folder.path}")
+    status, history = _follow(folder)
+    end = history.terminal
+    result: dict[str, Any] = {"run_id": run_id, "run_dir": str(folder.path), "status": status.value}
+    best = history.best_epoch
+    result["best_dev_accuracy"] = best.dev_accuracy if best else None
+    result |= {"test_accuracy": None, "test_top5": None, "seconds": history.seconds}
+    if isinstance(end, Completed):
+        result |= {"test_accuracy": end.test_accuracy, "test_top5": end.test_top5}
+        _say(
+            options,
+            f"dev {end.best_dev_accuracy:.1%} (epoch {end.best_epoch}), test {end.test_accuracy:.1%}, top-5 {end.test_top5:.1%}, {end.seconds:.0f} s",
+        )
+    elif isinstance(end, Failed):
+        result["error"] = end.message
+        print("error: " + " ".join(end.message.split()), file=sys.stderr)
+    elif status is store.RunStatus.LOST:
+        print(f"error: the worker ended without a word; see {folder.worker_log}", file=sys.stderr)
+    _finish(options, result)
+    return 1 if status in (store.RunStatus.FAILED, store.RunStatus.LOST) else 0
+
+
+def _config_from(options: argparse.Namespace) -> RunConfig:
+    """Preset first, then what was given. Raises SettingsError."""
+    names = {item.name for item in settings()}
+    values = dict(preset(options.preset).values) if options.preset else {}
+    values |= {name: value for name, value in vars(options).items() if name in names}
+    config = make_config(**values)
+    problems = catalog.problems(config)
+    status = sources.describe(config.source)
+    if status.state == "invalid":
+        problems.append(status.message)
+    if problems:
+        raise SettingsError(" ".join(problems))
+    return config
+
+
+def _follow(folder: RunFolder) -> tuple[store.RunStatus, RunHistory]:
+    """Show a run's progress until it ends. Ctrl-C asks it to stop and goes on following until it has."""
+    follower = store.RunFollower(folder)
+    with tqdm(total=1.0, bar_format="{desc} |{bar}| {percentage:3.0f}%", file=sys.stderr, dynamic_ncols=True) as bar:
+        while True:
+            try:
+                status = follower.update()
+                bar.set_description_str(_progress_text(follower.history))
+                bar.n = round(_fraction(follower.history), 4)
+                bar.refresh()
+                if status is not store.RunStatus.RUNNING:
+                    return status, follower.history
+                time.sleep(_POLL_SECONDS)
+            except KeyboardInterrupt:
+                launcher.request_stop(folder.run_id)
+
+
+def _progress_text(history: RunHistory) -> str:
+    if history.phase is None:
+        return "Starting"
+    if history.phase.name != "training" or not history.steps:
+        return history.progress.text if history.progress else history.phase.text
+    step = history.steps[-1]
+    epochs = history.started.epochs if history.started else 0
+    text = f"epoch {min(int(step.epoch) + 1, epochs)}/{epochs}, loss {step.loss:.3f}, {step.images_per_second:.0f} images/s"
+    if history.epochs:
+        text += f", train {history.epochs[-1].train_accuracy:.1%}, dev {history.epochs[-1].dev_accuracy:.1%}"
+    return text
+
+
+def _fraction(history: RunHistory) -> float:
+    if history.progress and history.progress.total and history.phase and history.phase.name != "training":
+        return min(1.0, history.progress.done / history.progress.total)
+    return history.fraction_done
+
+
+def runs(options: argparse.Namespace) -> int:
+    rows = [store.summarize(run_id) for run_id in store.run_ids()[: options.limit]]
+    for row in rows:
+        dev, test = (f"{value:.1%}" if value is not None else "-" for value in (row.best_dev_accuracy, row.test_accuracy))
+        _say(options, f"{row.run_id}  {row.status.value:<9}  dev {dev:>6}  test {test:>6}  {row.name or row.problem}")
+    if not rows:
+        _say(options, "There are no runs yet. Start one with: python -m cifar_tl train")
+    return _finish(options, {"runs": [_summary_json(row) for row in rows]})
+
+
+def _summary_json(row: store.RunSummary) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "config"}
+    return values | {"config": row.config.model_dump(mode="json") if row.config else None}
+
+
+def stop(options: argparse.Namespace) -> int:
+    asked = launcher.request_stop(options.run_id)
+    _say(options, f"Asked {options.run_id} to stop." if asked else f"{options.run_id} is not running.")
+    return _finish(options, {"run_id": options.run_id, "was_running": asked})
+
+
+def predict(options: argparse.Namespace) -> int:
+    if options.top < 1:
+        raise SettingsError(f"--top must be at least 1, not {options.top}.")
+    folder = store.find_run(options.run_id)
+    from cifar_tl.inference import Predictor
+
+    predictor = Predictor.from_run(folder.path)
+    entries, answered = [], 0
+    for answer in predictor.answer([(name, Path(name)) for name in options.files], options.top):
+        answered += not answer.error
+        ranked = [{"class": item.class_name, "probability": round(item.probability, 6)} for item in answer.classes]
+        entries.append({"file": answer.name} | ({"error": answer.error} if answer.error else {"classes": ranked}))
+        best = ", ".join(f"{item.class_name} {item.probability:.1%}" for item in answer.classes)
+        _say(options, f"{answer.name}: {best or answer.error}")
+    _finish(options, {"run_id": options.run_id, "files": entries})
+    if not answered:
+        raise ImageUnreadable("No file could be read as an image.")
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    folder = store.find_run(options.run_id)
+    if store.is_alive(folder):
+        raise RunInvalid(f"Run {options.run_id} is still training; evaluate it when it has ended.")
+    from cifar_tl.evaluation.evaluate import evaluate_run
+
+    with _SourceBar() as bar:
+        metrics = evaluate_run(folder, options.split, progress=bar.show)
+    _say(options, f"{options.split}: accuracy {metrics.accuracy:.2%}, top-5 {metrics.top5:.2%}, loss {metrics.loss:.4f}")
+    facts = {"accuracy": metrics.accuracy, "top5": metrics.top5, "loss": metrics.loss}
+    return _finish(options, {"run_id": options.run_id, "split": options.split} | facts)
+
+
+def worker(options: argparse.Namespace) -> int:
+    from cifar_tl.training.worker import run_worker
+
+    return run_worker(RunFolder(Path(options.run_dir).resolve()), options.lock_file)
+
+
+class _SourceBar:
+    """A tqdm bar that shows `sources.Progress`, one bar per phase."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._phase = ""
+
+    def __enter__(self) -> "_SourceBar":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._close()
+
+    def show(self, progress: sources.Progress) -> None:
+        if progress.phase != self._phase:
+            self._close()
+            self._phase = progress.phase
+            unit = "B" if progress.unit == "bytes" else f" {progress.unit}"
+            self._bar = tqdm(desc=progress.phase, total=progress.total, unit=unit, unit_scale=progress.unit == "bytes", file=sys.stderr)
+        self._bar.update(progress.done - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _say(options: argparse.Namespace, text: str) -> None:
+    """A line for people; with --json standard output is for the object alone."""
+    print(text, file=sys.stderr if getattr(options, "json", False) else sys.stdout)
+
+
+def _finish(options: argparse.Namespace, result: dict[str, Any]) -> int:
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False))
+    return 0

@@ -1,0 +1,139 @@
+"""Random changes of training images: pure functions on a batch, per image, on the batch's own device.
+
+Images are float32 B x 3 x H x W in [0, 1] at the stored resolution, before the upscale, where a change costs a
+sixteenth of what it costs at four times the size. Randomness comes from the generator that is passed and nowhere else;
+it must live on the images' device.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from cifar_tl.config import RunConfig
+from cifar_tl.data.trivial_augment import trivial_augment
+
+_CROP_SHIFT = 1 / 8  # 4 of 32 pixels: the usual CIFAR crop (He et al. 2016)
+_ERASED_AREA = (0.02, 0.33)  # share of the image, and
+_ERASED_ASPECT = (0.3, 3.3)  # height / width of the rectangle: Zhong et al. 2020
+
+
+def needs_fresh_images(config: RunConfig) -> bool:
+    """True if the settings change images in more ways than a mirrored copy, so that cached activations cannot stand in."""
+    return config.crop or config.trivial_augment or config.random_erasing > 0 or config.mixup > 0 or config.cutmix > 0
+
+
+def augment(images_BCHW: torch.Tensor, config: RunConfig, generator: torch.Generator) -> torch.Tensor:
+    """uint8 in, uint8 out: what the settings ask for, in the usual order. Mixing needs labels and is `mix`."""
+    if not (config.flip or config.crop or config.trivial_augment or config.random_erasing):
+        return images_BCHW
+    images = images_BCHW.float().div_(255)
+    if config.crop:
+        images = random_crop(images, generator)
+    if config.flip:
+        images = random_flip(images, generator)
+    if config.trivial_augment:
+        images = trivial_augment(images, generator)
+    if config.random_erasing:
+        images = random_erasing(images, config.random_erasing, generator)
+    return to_uint8(images)
+
+
+def to_uint8(images_BCHW: torch.Tensor) -> torch.Tensor:
+    """[0, 1] floats to 8 bits, channels_last."""
+    return images_BCHW.mul(255).round_().clamp_(0, 255).to(torch.uint8, memory_format=torch.channels_last)
+
+
+def random_flip(images_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mirror half of the images left to right."""
+    is_flipped = torch.rand(len(images_BCHW), generator=generator, device=images_BCHW.device) < 0.5
+    return torch.where(is_flipped.view(-1, 1, 1, 1), images_BCHW.flip(-1), images_BCHW)
+
+
+def random_crop(images_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Shift each image by up to an eighth of its size in both directions, reflecting what comes in at the border."""
+    count, _, height, width = images_BCHW.shape
+    device = images_BCHW.device
+    rows_BH = _shifted_indices(count, height, generator, device)
+    columns_BW = _shifted_indices(count, width, generator, device)
+    batch = torch.arange(count, device=device).view(-1, 1, 1)
+    # Advanced indices around the channel slice put channels last: B x H x W x 3.
+    return images_BCHW[batch, :, rows_BH[:, :, None], columns_BW[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _shifted_indices(count: int, length: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    most = max(1, round(length * _CROP_SHIFT))
+    shift_B1 = torch.randint(-most, most + 1, (count, 1), generator=generator, device=device)
+    indices = (torch.arange(length, device=device) + shift_B1).abs()
+    return torch.where(indices >= length, 2 * (length - 1) - indices, indices)
+
+
+def random_erasing(images_BCHW: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
+    """Fill a random rectangle of some images with their own mean colour (Zhong et al. 2020, arXiv 1708.04896)."""
+    count, _, height, width = images_BCHW.shape
+    u_B5 = torch.rand(count, 5, generator=generator, device=images_BCHW.device)
+    area = _ERASED_AREA[0] + u_B5[:, 0] * (_ERASED_AREA[1] - _ERASED_AREA[0])
+    low, high = (math.log(bound) for bound in _ERASED_ASPECT)
+    aspect = torch.exp(low + u_B5[:, 1] * (high - low))
+    half_height = (area * aspect).sqrt().clamp(max=1) * height / 2
+    half_width = (area / aspect).sqrt().clamp(max=1) * width / 2
+    is_erased = rectangles(u_B5[:, 2], u_B5[:, 3], half_height, half_width, height, width) & (u_B5[:, 4] < probability).view(-1, 1, 1, 1)
+    return torch.where(is_erased, images_BCHW.mean(dim=(2, 3), keepdim=True), images_BCHW)
+
+
+def rectangles(
+    centre_y: torch.Tensor, centre_x: torch.Tensor, half_height: torch.Tensor, half_width: torch.Tensor, height: int, width: int
+) -> torch.Tensor:
+    """Boolean B x 1 x H x W masks; centres as fractions of the image, halves in pixels, all of shape B; cut at the border."""
+    y_H = torch.arange(height, device=centre_y.device) + 0.5
+    x_W = torch.arange(width, device=centre_y.device) + 0.5
+    in_rows = (y_H - (centre_y * height)[:, None]).abs() < half_height[:, None]
+    in_columns = (x_W - (centre_x * width)[:, None]).abs() < half_width[:, None]
+    return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
+
+
+def mix(
+    images_BCHW: torch.Tensor, labels_B: torch.Tensor, config: RunConfig, num_classes: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixup (Zhang et al. 2018, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899), a fair coin deciding per batch if both are on.
+
+    uint8 images in and out; targets become float32 B x num_classes that sum to 1. Without either: images and labels as they came.
+    """
+    if not (config.mixup or config.cutmix) or len(labels_B) < 2:
+        return images_BCHW, labels_B
+    use_cutmix = config.cutmix > 0 and (config.mixup == 0 or _uniform(generator) < 0.5)
+    share = _beta(config.cutmix if use_cutmix else config.mixup, generator)
+    partner_B = torch.randperm(len(labels_B), generator=generator, device=images_BCHW.device)
+    if use_cutmix:
+        images, share = _paste(images_BCHW, partner_B, share, generator)
+    else:
+        images = to_uint8((images_BCHW.float() * share + images_BCHW[partner_B].float() * (1 - share)) / 255)
+    one_hot = F.one_hot(labels_B, num_classes).float()
+    return images, one_hot * share + one_hot[partner_B] * (1 - share)
+
+
+def _paste(images_BCHW: torch.Tensor, partner_B: torch.Tensor, share: float, generator: torch.Generator) -> tuple[torch.Tensor, float]:
+    """Returns the images and the share of the area that stayed (less is pasted where the rectangle leaves the image)."""
+    height, width = images_BCHW.shape[-2:]
+    half = math.sqrt(1 - share) / 2
+    centre_y, centre_x = (torch.full((1,), _uniform(generator), device=images_BCHW.device) for _ in range(2))
+    halves = [torch.full((1,), half * length, device=images_BCHW.device) for length in (height, width)]
+    is_pasted = rectangles(centre_y, centre_x, *halves, height, width)
+    return torch.where(is_pasted, images_BCHW[partner_B], images_BCHW), 1 - float(is_pasted.float().mean())
+
+
+def _uniform(generator: torch.Generator) -> float:
+    return float(torch.rand((), generator=generator, device=generator.device))
+
+
+def _beta(alpha: float, generator: torch.Generator) -> float:
+    """One draw of Beta(alpha, alpha), by Jöhnk (1964): torch's own samplers take no generator.
+
+    Computed with logarithms, so that small alphas do not underflow.
+    """
+    while True:
+        x, y = (math.log(max(_uniform(generator), 1e-30)) / alpha for _ in range(2))
+        top = max(x, y)
+        total = top + math.log(math.exp(x - top) + math.exp(y - top))
+        if total <= 0:
+            return math.exp(x - total)

@@ -1,0 +1,118 @@
+"""Which device and precision a run uses, and what the device says of itself.
+
+Asks the libraries, assumes nothing: a processor may or may not multiply bfloat16, a GPU may or may not report its use.
+Level 2: torch, but no model, no data.
+"""
+
+import os
+import platform
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from cifar_tl.errors import DeviceUnavailable
+
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how numbers are multiplied. `precision` is float32, bf16 or fp16."""
+
+    device: torch.device
+    precision: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """dtype of matrix products under autocast, and of cached activations."""
+        return _DTYPES[self.precision]
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Mixed precision for forward passes; does nothing in float32."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+
+def available_devices() -> tuple[str, ...]:
+    """Valid values of the device setting besides auto, best first."""
+    devices = []
+    if torch.cuda.is_available():
+        devices.append("cuda")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return (*devices, "cpu")
+
+
+def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
+    """Resolve the settings `device` and `precision`. Raises DeviceUnavailable for what this machine does not have."""
+    available = available_devices()
+    name = available[0] if device == "auto" else device
+    if name not in available:
+        raise DeviceUnavailable(f"This machine has no {name} device (it has: {', '.join(available)}). Set the device to auto.")
+    if precision == "auto":
+        precision = "bf16" if has_native_bf16(name) else "float32"
+    if precision == "fp16" and name == "cpu":
+        raise DeviceUnavailable("float16 is not for training on a CPU. Set the precision to auto, bf16 or float32.")
+    return Compute(torch.device(name), precision)
+
+
+def has_native_bf16(device: str) -> bool:
+    """True where the hardware multiplies bfloat16 itself; elsewhere it is emulated and slower than float32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "cpu":
+        features = torch.cpu.get_capabilities()
+        # x86: AVX512-BF16 or AMX; Arm: the BF16 extension.
+        return any(bool(features.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
+
+
+def device_name(device: torch.device) -> str:
+    """The device's name as its maker gives it, for people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return f"Apple GPU ({platform.machine()})"
+    return f"{_processor_name()}, {cpu_count()} cores"
+
+
+def _processor_name() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_count() -> int:
+    """Cores this process may use (fewer than the machine has, in a container)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Bytes of the process, and of the GPU where there is one. `gpu_use` is a fraction, temperature in degrees Celsius."""
+
+    memory_bytes: int
+    gpu_memory_bytes: int | None = None
+    gpu_use: float | None = None
+    gpu_temperature: float | None = None
+
+
+def usage(device: torch.device) -> Usage:
+    """What the run takes right now. Values a device does not tell are None."""
+    memory = int(psutil.Process().memory_info().rss)
+    if device.type != "cuda":
+        return Usage(memory)
+    use = temperature = None
+    # NVML is not everywhere (containers, Jetson): then these two stay unknown.
+    with suppress(Exception):
+        use = torch.cuda.utilization(device) / 100
+        temperature = float(torch.cuda.temperature(device))
+    return Usage(memory, int(torch.cuda.max_memory_reserved(device)), use, temperature)

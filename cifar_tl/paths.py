@@ -1,0 +1,123 @@
+"""The only place where a file or folder name is spelled.
+
+Three roots, each from one environment variable, read when asked (never at import):
+
+    CIFAR_TL_DATA          where data sets as published are looked up and downloaded to; may be read-only
+    CIFAR_TL_CACHE         what we derive and may delete: prepared stores, cached features, weights
+    CIFAR_TL_CHECKPOINTS   run folders; by default `checkpoints/` beside `app.py`
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+APP_FILE = PROJECT_ROOT / "app.py"
+STATIC_FOLDER = PROJECT_ROOT / "static"
+
+
+def _user_cache() -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _root(variable: str, default: Path) -> Path:
+    value = os.environ.get(variable)
+    return Path(value).expanduser().resolve() if value else default
+
+
+def data_root() -> Path:
+    """Where published data sets live. May not exist yet; may be read-only."""
+    return _root("CIFAR_TL_DATA", _user_cache() / "cifar_tl" / "data")
+
+
+def cache_root() -> Path:
+    """What we derive and may delete. May not exist yet."""
+    return _root("CIFAR_TL_CACHE", _user_cache() / "cifar_tl")
+
+
+def stores_root() -> Path:
+    """Prepared image stores, one folder each."""
+    return cache_root() / "stores"
+
+
+def prefix_cache_root() -> Path:
+    """Activations of frozen prefixes, one folder each."""
+    return cache_root() / "prefixes"
+
+
+def checkpoints_root() -> Path:
+    """Run folders, one per run."""
+    return _root("CIFAR_TL_CHECKPOINTS", PROJECT_ROOT / "checkpoints")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run. Names only: nothing here touches the disk."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """What was asked: RunConfig as JSON, written once by the launcher."""
+        return self.path / "config.json"
+
+    @property
+    def manifest(self) -> Path:
+        """What it became: class names, preprocessing, versions, data fingerprint. Written once, whole, by the worker."""
+        return self.path / "run.json"
+
+    @property
+    def annotations(self) -> Path:
+        """What people wrote about the run (its name). The only file the dashboard rewrites."""
+        return self.path / "annotations.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def last_weights(self) -> Path:
+        return self.path / "last.safetensors"
+
+    @property
+    def last_state(self) -> Path:
+        return self.path / "last.state.pt"
+
+    @property
+    def best_weights(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def worker_log(self) -> Path:
+        return self.path / "worker.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held with an exclusive flock for as long as the worker lives."""
+        return self.path / "worker.lock"
+
+    @property
+    def stop_request(self) -> Path:
+        return self.path / "stop.requested"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation"
+
+    def evaluation_of(self, split: str) -> Path:
+        """`split` is "dev" or "test"."""
+        return self.evaluation / f"{split}.npz"
+
+
+def run_folder(run_id: str) -> RunFolder:
+    """The folder of a run id under the checkpoints root. The id is trusted here; `runs.store` checks it."""
+    return RunFolder(checkpoints_root() / run_id)

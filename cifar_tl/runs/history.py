@@ -1,0 +1,84 @@
+"""RunHistory: the events of a run folded into curves and latest facts, as pages and summaries show them.
+
+Holds no file: feed it records. Calls nothing of Streamlit; several sessions may share one instance behind a lock.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from cifar_tl.runs.events import TERMINAL, Completed, Epoch, Event, Failed, Phase, Progress, Record, Started, Step, Stopped, Warned
+
+
+@dataclass
+class RunHistory:
+    """Everything a run has said so far. Lists grow in the order of the log; `steps` holds logged steps only."""
+
+    steps: list[Step] = field(default_factory=list)
+    step_times: list[float] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
+    started: Started | None = None
+    phase: Phase | None = None
+    progress: Progress | None = None
+    terminal: Completed | Stopped | Failed | None = None
+    first_time: float | None = None
+    last_time: float | None = None
+
+    def extend(self, records: Iterable[Record]) -> bool:
+        """Fold more records in; True if there were any."""
+        count = 0
+        for record in records:
+            count += 1
+            self.first_time = record.time if self.first_time is None else self.first_time
+            self.last_time = record.time
+            self._fold(record.event, record.time)
+        return count > 0
+
+    def _fold(self, event: Event, time: float) -> None:
+        if isinstance(event, Step):
+            self.steps.append(event)
+            self.step_times.append(time)
+        elif isinstance(event, Epoch):
+            self.epochs.append(event)
+        elif isinstance(event, Progress):
+            self.progress = event
+        elif isinstance(event, Phase):
+            self.phase, self.progress = event, None
+        elif isinstance(event, Warned):
+            self.warnings.append(event)
+        elif isinstance(event, Started):
+            self.started, self.terminal = event, None
+        elif isinstance(event, TERMINAL):
+            self.terminal = event
+
+    @property
+    def best_epoch(self) -> Epoch | None:
+        """The epoch of highest dev accuracy so far, the earliest of equals."""
+        return max(self.epochs, key=lambda epoch: epoch.dev_accuracy, default=None)
+
+    @property
+    def total_steps(self) -> int | None:
+        return self.started.epochs * self.started.steps_per_epoch if self.started else None
+
+    @property
+    def fraction_done(self) -> float:
+        """Of the optimizer steps of the whole run, in [0, 1]."""
+        if isinstance(self.terminal, Completed):
+            return 1.0
+        if not self.steps or not self.total_steps:
+            return 0.0
+        return min(1.0, self.steps[-1].step / self.total_steps)
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Expected seconds until training ends, as last told by the worker."""
+        return self.steps[-1].eta_seconds if self.steps and self.terminal is None else None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run took, or has taken by its last event."""
+        if self.terminal is not None:
+            return self.terminal.seconds
+        if self.first_time is None or self.last_time is None:
+            return None
+        return self.last_time - self.first_time

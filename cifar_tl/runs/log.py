@@ -1,0 +1,90 @@
+"""EventWriter and EventReader: the append-only log of a run, one JSON object a line.
+
+The writer lives in the worker, which holds the run's lock, so there is one writer at a time. Readers live anywhere:
+each keeps a byte offset, reads only what is new, and leaves a torn last line for next time.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Self
+
+from cifar_tl.runs.events import SCHEMA_VERSION, Event, Record, parse_record
+
+
+class EventWriter:
+    """Appends events; each is on its way to the disk when `write` returns. Use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Continues an existing log: a torn last line (power cut) is cut off, `seq` goes on from the last whole one."""
+        self._next_seq = _prepare_for_append(path)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def write(self, event: Event) -> Record:
+        record = Record(self._next_seq, time.time(), event)
+        envelope = {"v": SCHEMA_VERSION, "seq": record.seq, "time": round(record.time, 3)}
+        line = json.dumps(envelope | event.to_dict(), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        data = line.encode() + b"\n"
+        # One write call per line: a reader sees a line whole or torn, never two lines mixed.
+        written = os.write(self._file, data)
+        if written != len(data):
+            raise OSError(f"only {written} of {len(data)} bytes of an event were written: is the disk full?")
+        self._next_seq += 1
+        return record
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _prepare_for_append(path: Path) -> int:
+    """Cut a torn last line off; returns the next sequence number."""
+    if not path.exists():
+        return 0
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    for line in reversed(data[:whole].splitlines()):
+        try:
+            return int(json.loads(line)["seq"]) + 1
+        except (ValueError, KeyError, TypeError):
+            continue
+    return 0
+
+
+class EventReader:
+    """Reads what is new since the last call. `damaged_lines` counts whole lines that were no event."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damaged_lines = 0
+        self._offset = 0
+
+    def read_new(self) -> list[Record]:
+        """Records appended since the last call; empty if there is no file yet. A log that shrank is read again from its start."""
+        try:
+            with self.path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self._offset:
+                    self._offset = 0
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data.rfind(b"\n") + 1
+        self._offset += whole
+        return [record for line in data[:whole].splitlines() if (record := self._parse(line))]
+
+    def _parse(self, line: bytes) -> Record | None:
+        try:
+            return parse_record(json.loads(line))
+        except (ValueError, AttributeError):
+            self.damaged_lines += 1
+            return None

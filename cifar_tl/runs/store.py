@@ -1,0 +1,237 @@
+"""The run folders on disk: list them, read one, tell its status, rename, delete.
+
+Status is derived, never stored: a terminal event says completed, stopped or failed; a held lock says running;
+neither says lost (crashed, killed, power cut). The kernel drops the lock whichever way the worker dies.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import threading
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from cifar_tl.config import RunConfig, make_config, upgrade
+from cifar_tl.errors import RunActive, RunInvalid, RunNotFound, SettingsError
+from cifar_tl.paths import RunFolder, checkpoints_root, run_folder
+from cifar_tl.runs.events import Completed, Failed, Stopped
+from cifar_tl.runs.history import RunHistory
+from cifar_tl.runs.log import EventReader
+
+MANIFEST_VERSION = 1
+MAX_NAME_LENGTH = 100
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a stored or uploaded image becomes the network's input: stored resolution first, then image size, then (x - mean) / std."""
+
+    store_resolution: int
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class RunManifest:
+    """run.json: what a run became. Written once by the worker, before the first step."""
+
+    run_id: str
+    created: float
+    data_title: str
+    data_fingerprint: str
+    class_names: tuple[str, ...]
+    superclass_names: tuple[str, ...]
+    superclass_of_class: tuple[int, ...]
+    preprocessing: Preprocessing
+    stage_names: tuple[str, ...]
+    versions: dict[str, str] = field(default_factory=dict)
+    version: int = MANIFEST_VERSION
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One row of the Runs page. Accuracies are fractions, None where there are none yet. `problem` says why a folder is unreadable."""
+
+    run_id: str
+    name: str
+    status: RunStatus
+    created: float
+    config: RunConfig | None
+    data_title: str
+    best_dev_accuracy: float | None = None
+    test_accuracy: float | None = None
+    test_top5: float | None = None
+    seconds: float | None = None
+    message: str = ""
+    problem: str = ""
+
+    @property
+    def label(self) -> str:
+        """What lists show: the name a person gave, else the id."""
+        return self.name or self.run_id
+
+
+def find_run(run_id: str) -> RunFolder:
+    """The folder of an existing run. Raises RunNotFound, also for ids that are no plain names."""
+    folder = run_folder(run_id) if _RUN_ID.fullmatch(run_id) else None
+    if folder is None or not folder.config.is_file():
+        raise RunNotFound(f"There is no run {run_id!r} in {checkpoints_root()}. `python -m cifar_tl runs` lists the runs.")
+    return folder
+
+
+def run_ids() -> list[str]:
+    """Ids of all runs, newest first."""
+    root = checkpoints_root()
+    if not root.is_dir():
+        return []
+    found = [path for path in root.iterdir() if _RUN_ID.fullmatch(path.name) and RunFolder(path).config.is_file()]
+    return [path.name for path in sorted(found, key=lambda path: (RunFolder(path).config.stat().st_mtime, path.name), reverse=True)]
+
+
+def read_config(folder: RunFolder) -> RunConfig:
+    """Raises RunInvalid."""
+    try:
+        return make_config(**upgrade(json.loads(folder.config.read_text("utf-8"))))
+    except (OSError, ValueError, TypeError, SettingsError) as error:
+        raise RunInvalid(f"The settings of run {folder.run_id} cannot be read: {error}") from error
+
+
+def read_manifest(folder: RunFolder) -> RunManifest | None:
+    """None if the worker has not written it (the run has not come that far). Raises RunInvalid."""
+    if not folder.manifest.is_file():
+        return None
+    try:
+        raw: dict[str, Any] = json.loads(folder.manifest.read_text("utf-8"))
+        if raw["version"] > MANIFEST_VERSION:
+            raise ValueError(f"made by a newer version of the program (version {raw['version']}, known up to {MANIFEST_VERSION})")
+        known = {key: value for key, value in raw.items() if key in RunManifest.__dataclass_fields__}
+        preprocessing = dict(known["preprocessing"])
+        preprocessing |= {"mean": tuple(preprocessing["mean"]), "std": tuple(preprocessing["std"])}
+        known["preprocessing"] = Preprocessing(**preprocessing)
+        for key in ("class_names", "superclass_names", "superclass_of_class", "stage_names"):
+            known[key] = tuple(known[key])
+        return RunManifest(**known)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunInvalid(f"run.json of run {folder.run_id} cannot be read: {error}") from error
+
+
+def write_manifest(folder: RunFolder, manifest: RunManifest) -> None:
+    write_json(folder.manifest, asdict(manifest))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write whole or not at all: to a temporary name in the same folder, flushed, then renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def is_alive(folder: RunFolder) -> bool:
+    """True while a worker holds the run's lock. Takes microseconds."""
+    try:
+        with folder.lock.open("rb") as file:
+            try:
+                # Shared, so that two pages probing at once do not take each other for a worker.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
+class RunFollower:
+    """One run's log, folded as it grows. Cheap to poll; several page sessions may share one."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.history = RunHistory()
+        self._reader = EventReader(folder.events)
+        self._lock = threading.Lock()
+
+    def update(self) -> RunStatus:
+        """Read what is new into `history` and tell the status.
+
+        The order matters: (1) probe the lock, (2) read the log. The other way round a worker that writes its terminal
+        event and exits between the two looks lost.
+        """
+        with self._lock:
+            alive = is_alive(self.folder)
+            self.history.extend(self._reader.read_new())
+        end = self.history.terminal
+        if end is not None:
+            return _STATUS_OF_TERMINAL[type(end)]
+        return RunStatus.RUNNING if alive else RunStatus.LOST
+
+
+_STATUS_OF_TERMINAL: dict[type, RunStatus] = {Completed: RunStatus.COMPLETED, Stopped: RunStatus.STOPPED, Failed: RunStatus.FAILED}
+
+
+def summarize(run_id: str, follower: RunFollower | None = None) -> RunSummary:
+    """One run as a row. Never raises for a damaged folder: the row then carries `problem`. Raises RunNotFound."""
+    folder = find_run(run_id)
+    created = folder.config.stat().st_mtime
+    try:
+        config, manifest = read_config(folder), read_manifest(folder)
+    except RunInvalid as error:
+        return RunSummary(run_id, read_name(folder), RunStatus.FAILED, created, None, "", problem=str(error))
+    follower = follower or RunFollower(folder)
+    status, history = follower.update(), follower.history
+    best, end = history.best_epoch, history.terminal
+    return RunSummary(
+        run_id=run_id,
+        name=read_name(folder) or config.name,
+        status=status,
+        created=manifest.created if manifest else created,
+        config=config,
+        data_title=manifest.data_title if manifest else config.source,
+        best_dev_accuracy=best.dev_accuracy if best else None,
+        test_accuracy=end.test_accuracy if isinstance(end, Completed) else None,
+        test_top5=end.test_top5 if isinstance(end, Completed) else None,
+        seconds=history.seconds,
+        message=end.message if isinstance(end, Failed) else "",
+    )
+
+
+def read_name(folder: RunFolder) -> str:
+    """The name a person gave the run in the dashboard, or ''."""
+    try:
+        return str(json.loads(folder.annotations.read_text("utf-8"))["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def rename_run(run_id: str, name: str) -> None:
+    """Give a run a display name; '' goes back to the id. Raises RunNotFound, SettingsError."""
+    name = " ".join(name.split())
+    if len(name) > MAX_NAME_LENGTH:
+        raise SettingsError(f"A run name has at most {MAX_NAME_LENGTH} characters; this one has {len(name)}.")
+    write_json(find_run(run_id).annotations, {"name": name})
+
+
+def delete_run(run_id: str) -> None:
+    """Remove the folder of a run for good. Raises RunNotFound, RunActive."""
+    folder = find_run(run_id)
+    if is_alive(folder):
+        raise RunActive(f"Run {run_id} is still running. Stop it first.")
+    # Renamed first: a half-removed folder is never taken for a run.
+    doomed = folder.path.with_name(f".deleted-{run_id}-{os.getpid()}")
+    folder.path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)

@@ -1,0 +1,215 @@
+"""From settings to everything a run trains with: data, splits, network, device, and cached activations where they serve.
+
+Called once by `training.loop`. Says what it does through `emit`, writes run.json, trains nothing.
+"""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import timm
+import torch
+import torchvision
+
+from cifar_tl.config import RunConfig
+from cifar_tl.data.augment import needs_fresh_images
+from cifar_tl.data.batches import ImageBatches
+from cifar_tl.data.sources import Progress as SourceProgress
+from cifar_tl.data.sources import prepare
+from cifar_tl.data.splits import RunSplits, SplitRows, run_splits
+from cifar_tl.data.store import ImageStore
+from cifar_tl.devices import Compute, choose_compute
+from cifar_tl.models.build import Classifier, build_classifier
+from cifar_tl.paths import RunFolder
+from cifar_tl.runs.events import Event, Phase, Progress, Warned
+from cifar_tl.runs.store import Preprocessing, RunManifest, write_manifest
+from cifar_tl.training.inputs import CachedInputs, ImageInputs, Inputs, fill_cache
+from cifar_tl.training.prefix_cache import VIEWS, PrefixCache, PrefixKey, hash_weights, reason_not_to_cache
+
+Emit = Callable[[Event], None]
+_PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run trains with."""
+
+    config: RunConfig
+    store: ImageStore
+    splits: RunSplits
+    classifier: Classifier
+    compute: Compute
+    preprocessing: Preprocessing
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.splits.class_names)
+
+    def image_inputs(self, rows: SplitRows) -> ImageInputs:
+        batches = ImageBatches(self.store[rows.store_split], rows.rows, rows.labels, self.compute.device)
+        return ImageInputs(batches, self.preprocessing, self.config, self.num_classes)
+
+
+@dataclass(frozen=True)
+class SplitInputs:
+    """The inputs of each split for one freeze boundary."""
+
+    train: Inputs
+    dev: Inputs
+    test: Inputs
+
+
+def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit) -> Prepared:
+    """Load data and network as the settings say and write run.json. Raises DataError, BackboneError, TrainingError."""
+    compute = choose_compute(config.device, config.precision)
+    emit(Phase(name="preparing_data", text=f"Preparing {config.source}"))
+    store = prepare(config.source, store_resolution=config.store_resolution, seed=config.seed, progress=_source_progress(emit))
+    splits = run_splits(store, classes=config.classes, images_per_class=config.images_per_class, seed=config.seed)
+    if store.info.unreadable:
+        first = store.info.unreadable[0]
+        emit(Warned(message=f"{len(store.info.unreadable)} files could not be read and are left out, first {first.path}: {first.reason}"))
+    emit(Phase(name="loading_weights", text=f"Loading {config.backbone}"))
+    torch.manual_seed(config.seed)  # the new head's first weights
+    classifier = build_classifier(
+        config.backbone,
+        weights=config.weights,
+        num_classes=len(splits.class_names),
+        image_size=config.image_size,
+        dropout=config.dropout,
+        progress=_download_progress(emit, config.backbone),
+    )
+    classifier.set_freeze_batch_norm(config.freeze_batch_norm)
+    # The data's pixels are uint8 NHWC, so activations are channels_last from the first convolution on.
+    classifier.to(compute.device, memory_format=torch.channels_last)
+    preprocessing = Preprocessing(store.info.resolution, config.image_size, tuple(classifier.mean), tuple(classifier.std))
+    write_manifest(folder, _manifest(folder, store, splits, classifier, preprocessing))
+    return Prepared(config, store, splits, classifier, compute, preprocessing)
+
+
+def inputs_for(prepared: Prepared, boundary: int, emit: Emit) -> SplitInputs:
+    """Cached activations where everything before `boundary` is frozen and images need not be fresh; images otherwise."""
+    train, dev, test = prepared.splits.train, prepared.splits.dev, prepared.splits.test
+    reason = _reason_not_to_cache(prepared, boundary)
+    if reason or boundary == 0:
+        if reason:
+            emit(Warned(message=f"The frozen stages run again for every image and epoch: {reason}."))
+        return SplitInputs(prepared.image_inputs(train), prepared.image_inputs(dev), prepared.image_inputs(test))
+    cache = _open_cache(prepared, boundary)
+    views = VIEWS if prepared.config.flip else VIEWS[:1]
+    wanted = ((train, views), (dev, VIEWS[:1]), (test, VIEWS[:1]))
+    emit(Phase(name="caching_features", text=f"Running the frozen part of {prepared.config.backbone} once"))
+    progress = _counted(emit, "Caching features", sum(len(rows.rows) * len(v) for rows, v in wanted))
+    for rows, split_views in wanted:
+        fill_cache(
+            cache,
+            prepared.store,
+            rows,
+            prepared.classifier,
+            boundary,
+            prepared.preprocessing,
+            prepared.compute,
+            views=split_views,
+            progress=progress,
+        )
+
+    def cached(rows: SplitRows) -> CachedInputs:
+        size = len(prepared.store[rows.store_split])
+        return CachedInputs(cache, rows, size, boundary, prepared.compute, use_mirrored=prepared.config.flip)
+
+    return SplitInputs(cached(train), cached(dev), cached(test))
+
+
+def _reason_not_to_cache(prepared: Prepared, boundary: int) -> str:
+    if boundary == 0:
+        return ""
+    if needs_fresh_images(prepared.config):
+        return "crop, TrivialAugment, random erasing, mixup and CutMix need fresh images (flips alone do not)"
+    if not prepared.classifier.can_split_at(boundary):
+        return "this backbone cannot be cut at that stage"
+    images = sum(len(rows.rows) for rows in (prepared.splits.train, prepared.splits.dev, prepared.splits.test))
+    if prepared.config.flip:
+        images += len(prepared.splits.train.rows)
+    reason = reason_not_to_cache(images, _activation_shape(prepared, boundary), prepared.compute.dtype)
+    return f"activations are not cached, because {reason}" if reason else ""
+
+
+def _open_cache(prepared: Prepared, boundary: int) -> PrefixCache:
+    key = PrefixKey(
+        data_fingerprint=prepared.store.info.fingerprint,
+        backbone=prepared.config.backbone,
+        frozen_weights=hash_weights(prepared.classifier.stages[:boundary]),
+        boundary=boundary,
+        image_size=prepared.config.image_size,
+        precision=prepared.compute.precision,
+    )
+    return PrefixCache(key, _activation_shape(prepared, boundary), prepared.compute.dtype)
+
+
+@torch.inference_mode()
+def _activation_shape(prepared: Prepared, boundary: int) -> tuple[int, ...]:
+    prepared.classifier.eval()
+    blank = prepared.image_inputs(prepared.splits.train).evaluation_batch(np.zeros(1, np.int64))
+    with prepared.compute.autocast():
+        return tuple(prepared.classifier.forward_prefix(blank, boundary).shape[1:])
+
+
+def _manifest(folder: RunFolder, store: ImageStore, splits: RunSplits, classifier: Classifier, preprocessing: Preprocessing) -> RunManifest:
+    return RunManifest(
+        run_id=folder.run_id,
+        created=time.time(),
+        data_title=store.info.title,
+        data_fingerprint=store.info.fingerprint,
+        class_names=tuple(splits.class_names),
+        superclass_names=tuple(splits.superclass_names),
+        superclass_of_class=tuple(int(index) for index in splits.superclass_of_class),
+        preprocessing=preprocessing,
+        stage_names=tuple(classifier.stage_names),
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "timm": timm.__version__,
+        },
+    )
+
+
+def _source_progress(emit: Emit) -> Callable[[SourceProgress], None]:
+    last = 0.0
+
+    def tell(progress: SourceProgress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _PROGRESS_SECONDS or progress.done >= progress.total:
+            last = now
+            emit(Progress(text=progress.phase, done=progress.done, total=progress.total, unit=progress.unit))
+
+    return tell
+
+
+def _download_progress(emit: Emit, backbone: str) -> Callable[[int, int], None]:
+    tell = _source_progress(emit)
+    return lambda done, total: tell(SourceProgress(f"Downloading weights of {backbone}", done, total, "bytes"))
+
+
+def _counted(emit: Emit, text: str, total: int, unit: str = "images") -> Callable[[int], None]:
+    """A progress function that is told of n more done."""
+    tell, done = _source_progress(emit), 0
+
+    def add(count: int) -> None:
+        nonlocal done
+        done += count
+        tell(SourceProgress(text, done, total, unit))
+
+    return add
+
+
+def counted_progress(emit: Emit, text: str, total: int) -> Callable[[int], None]:
+    """A function to be told of n more images done; emits at most two events a second."""
+    return _counted(emit, text, total)
+
+
+def with_settings(prepared: Prepared, **changes: object) -> Prepared:
+    """The same run with some settings replaced, for parts of it that differ."""
+    return replace(prepared, config=prepared.config.model_copy(update=changes))

@@ -1,0 +1,153 @@
+"""Trainer: the optimizer steps of one leg of a run. Forward, backward, step; sums stay on the device until a report is due.
+
+All randomness of a step is a function of (seed, step): data order, augmentation and dropout need no stored generator state.
+Emits nothing and keeps no files: that is `training.loop`.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+
+from cifar_tl.data.batches import epoch_batches, num_batches
+from cifar_tl.errors import NonFiniteLoss
+from cifar_tl.models.build import Classifier
+from cifar_tl.runs.events import Step
+from cifar_tl.training.inputs import Inputs
+from cifar_tl.training.optim import WeightAverage, learning_rate_factor, make_optimizer, set_learning_rate
+from cifar_tl.training.prepare import Prepared
+
+_LOGGED_STEPS_PER_EPOCH = 5  # at least, however short the epoch
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A part of a run in which the same stages train: the first trained stage, and epochs [first_epoch, last_epoch)."""
+
+    boundary: int
+    first_epoch: int
+    last_epoch: int
+
+
+@dataclass
+class Progress:
+    """How far a run has come. Counters only; weights are in the classifier."""
+
+    step: int = 0
+    epoch: int = 0
+    best_accuracy: float = -1.0
+    best_epoch: int = 0
+    started: float = field(default_factory=time.monotonic)
+    measuring_seconds: float = 0.0  # of the last epoch's evaluation and checkpoint
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+class Trainer:
+    """Owns optimizer, averaged weights and the running sums of one leg."""
+
+    def __init__(self, prepared: Prepared, leg: Leg, inputs: Inputs) -> None:
+        config = prepared.config
+        self.config, self.leg, self.inputs = config, leg, inputs
+        self.classifier = prepared.classifier
+        self.device = prepared.compute.device
+        mixed = {"float32": "no"}.get(prepared.compute.precision, prepared.compute.precision)
+        self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision=mixed)
+        self.optimizer = self.accelerator.prepare(make_optimizer(self.classifier, config))
+        self.average = WeightAverage(self.classifier, config.ema_decay) if config.ema_decay else None
+        self.labels_N = prepared.splits.train.labels
+        self.class_weights = (
+            _class_weights(self.labels_N, prepared.num_classes, self.device) if config.class_balance == "weighted_loss" else None
+        )
+        self.steps_per_epoch = num_batches(len(self.labels_N), config.batch_size)
+        self.log_every = min(config.log_every_steps, max(1, self.steps_per_epoch // _LOGGED_STEPS_PER_EPOCH))
+        self._clear_sums()
+
+    @property
+    def best_guess(self) -> Classifier:
+        """The weights that are evaluated and kept: the average where there is one."""
+        return self.average.classifier if self.average else self.classifier
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        is_balanced = self.config.class_balance == "balanced_sampling"
+        self.classifier.train()
+        self._clear_sums()
+        return epoch_batches(self.labels_N, batch_size=self.config.batch_size, seed=self.config.seed, epoch=epoch, is_balanced=is_balanced)
+
+    def step(self, positions: np.ndarray, progress: Progress) -> None:
+        """One optimizer step on the images at `positions`."""
+        generator = seed_step(self.config.seed, progress.step, self.device)
+        batch, targets = self.inputs.training_batch(positions, generator)
+        self._learning_rate = self._set_learning_rate(progress.step)
+        with self.accelerator.autocast():
+            logits = self.classifier.forward_suffix(batch, self.inputs.boundary)
+        loss = F.cross_entropy(logits.float(), targets, weight=self.class_weights, label_smoothing=self.config.label_smoothing)
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(self.classifier)
+        progress.step += 1
+        hard_targets = targets if targets.ndim == 1 else targets.argmax(1)
+        self._loss_sum += loss.detach()
+        self._right_sum += (logits.detach().argmax(1) == hard_targets).sum()
+        self._steps, self._images = self._steps + 1, self._images + len(positions)
+
+    def is_log_due(self, batch_number: int) -> bool:
+        return (batch_number + 1) % self.log_every == 0 or batch_number + 1 == self.steps_per_epoch
+
+    def report(self, progress: Progress) -> Step:
+        """Means since the last report. Raises NonFiniteLoss."""
+        loss = float(self._loss_sum) / self._steps
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(
+                f"The loss is {loss} at step {progress.step} (epoch {progress.step / self.steps_per_epoch:.2f}). "
+                f"Start again with a learning rate below {self.config.learning_rate:g}, or with precision float32."
+            )
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        remaining_steps = self.config.epochs * self.steps_per_epoch - progress.step
+        remaining_epochs = self.config.epochs - progress.epoch
+        step = Step(
+            step=progress.step,
+            epoch=round(progress.step / self.steps_per_epoch, 4),
+            loss=loss,
+            batch_accuracy=float(self._right_sum) / self._images,
+            learning_rate=self._learning_rate,
+            images_per_second=self._images / seconds,
+            eta_seconds=remaining_steps * seconds / self._steps + remaining_epochs * progress.measuring_seconds,
+        )
+        self._clear_sums()
+        return step
+
+    def _set_learning_rate(self, step: int) -> float:
+        first, last = (epoch * self.steps_per_epoch for epoch in (self.leg.first_epoch, self.leg.last_epoch))
+        factor = learning_rate_factor(
+            step - first, last - first, schedule=self.config.schedule, warmup_fraction=self.config.warmup_fraction
+        )
+        set_learning_rate(self.optimizer, factor)
+        return self.config.learning_rate * factor
+
+    def _clear_sums(self) -> None:
+        self._loss_sum = torch.zeros((), device=self.device)
+        self._right_sum = torch.zeros((), device=self.device, dtype=torch.int64)
+        self._steps = self._images = 0
+        self._since = time.monotonic()
+
+
+def seed_step(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """The generator of one step; dropout, which takes none, draws from torch's own, seeded alike."""
+    step_seed = int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+    torch.manual_seed(step_seed)
+    return torch.Generator(device).manual_seed(step_seed)
+
+
+def _class_weights(labels_N: np.ndarray, num_classes: int, device: torch.device) -> torch.Tensor:
+    """Inverse frequency, scaled so that the mean weight over training images is 1."""
+    images_per_class = np.bincount(labels_N, minlength=num_classes)
+    return torch.tensor(len(labels_N) / (num_classes * np.maximum(images_per_class, 1)), dtype=torch.float32, device=device)

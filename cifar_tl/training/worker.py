@@ -1,0 +1,65 @@
+"""The process of one run: take the lock, train, say exactly one last word, exit.
+
+Started by `runs.launcher` as `python -m cifar_tl worker RUN_DIR`. The lock is held for as long as the process lives, whichever
+way it dies. Exit code 0 for completed and stopped, 1 for failed.
+"""
+
+import fcntl
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+
+from cifar_tl.errors import CifarTLError, RunActive
+from cifar_tl.paths import RunFolder
+from cifar_tl.runs.events import Event, Failed
+from cifar_tl.runs.log import EventWriter
+from cifar_tl.runs.store import read_config
+
+
+def run_worker(folder: RunFolder, lock_file: int | None = None) -> int:
+    """Train the run in `folder`. `lock_file` is an inherited file descriptor that already holds the lock. Returns the exit code."""
+    lock = _take_lock(folder) if lock_file is None else lock_file
+    os.set_inheritable(lock, False)
+    stop_signals: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: stop_signals.append(received))
+    with EventWriter(folder.events) as log:
+        ending = _run(folder, log, lambda: bool(stop_signals) or folder.stop_request.exists())
+        log.write(ending)
+    return 1 if isinstance(ending, Failed) else 0
+
+
+def _run(folder: RunFolder, log: EventWriter, should_stop: Callable[[], bool]) -> Event:
+    began = time.monotonic()
+    try:
+        # Imported here, so that a broken installation ends as a failed run that says so.
+        from cifar_tl.training.loop import train
+
+        return train(read_config(folder), folder, emit=log.write, should_stop=should_stop)
+    except CifarTLError as error:
+        traceback.print_exc()
+        return Failed(error=type(error).__name__, message=str(error), seconds=time.monotonic() - began)
+    except Exception as error:
+        traceback.print_exc()
+        return Failed(error=type(error).__name__, message=_explain(error), seconds=time.monotonic() - began)
+
+
+def _explain(error: Exception) -> str:
+    first_line = (str(error).splitlines() or [""])[0]
+    if type(error).__name__ == "OutOfMemoryError":
+        return f"The device ran out of memory ({first_line}). Choose a smaller batch size or image size."
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.strerror}: {error.filename or 'a file of the run'}. What was saved before is whole."
+    return f"{type(error).__name__}: {first_line}. The traceback is in the worker log."
+
+
+def _take_lock(folder: RunFolder) -> int:
+    lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise RunActive(f"Run {folder.run_id} is already running.") from None
+    return lock

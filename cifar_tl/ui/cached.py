@@ -1,0 +1,102 @@
+"""Every st.cache_* wrapper of the dashboard, each bounded. Caches hold what is derived from files and may be dropped at any time."""
+
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from cifar_tl.answers import EpochEstimate, Hardware
+from cifar_tl.errors import CifarTLError, RunNotFound
+from cifar_tl.paths import RunFolder
+from cifar_tl.runs.store import RunFollower, RunSummary, find_run, is_alive, run_ids, summarize
+from cifar_tl.ui.predictor import PredictionProcess, PredictionProcessDied, result_of
+
+# A follower of a long run (5,000 logged steps) holds about 3 MB.
+MAX_FOLLOWERS = 32
+MAX_SUMMARIES = 2_000
+MAX_ESTIMATES = 200
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def predictor() -> PredictionProcess:
+    """The prediction process, shared by all sessions; starts nothing by itself."""
+    return PredictionProcess()
+
+
+def follower(run_id: str) -> RunFollower:
+    """The follower of a run, shared by all sessions. Raises RunNotFound."""
+    return _follower(str(find_run(run_id).path))
+
+
+@st.cache_resource(max_entries=MAX_FOLLOWERS, show_spinner=False)
+def _follower(path: str) -> RunFollower:
+    return RunFollower(RunFolder(Path(path)))
+
+
+def summaries() -> list[RunSummary]:
+    """All runs, newest first. An ended run is read once; a live one through its follower."""
+    rows = []
+    for run_id in run_ids():
+        try:
+            folder = find_run(run_id)
+            if is_alive(folder):
+                rows.append(summarize(run_id, follower(run_id)))
+            else:
+                rows.append(_ended_summary(str(folder.path), _signature(folder)))
+        except RunNotFound:  # deleted since it was listed
+            continue
+    return rows
+
+
+@st.cache_data(max_entries=MAX_SUMMARIES, show_spinner=False)
+def _ended_summary(path: str, signature: tuple[tuple[int, int], ...]) -> RunSummary:  # noqa: ARG001 - part of the cache's key
+    return summarize(Path(path).name)
+
+
+def _signature(folder: RunFolder) -> tuple[tuple[int, int], ...]:
+    """Changes whenever something that a summary shows has changed."""
+    return tuple(_stamp(path) for path in (folder.config, folder.manifest, folder.annotations, folder.events))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return (stat.st_mtime_ns, stat.st_size)
+
+
+def hardware() -> Hardware | None:
+    """What this machine trains on; None while the prediction process is still looking, or if it cannot tell."""
+    future = _hardware_future()
+    if not future.done():
+        return None
+    try:
+        answer = result_of(future)
+    except PredictionProcessDied:
+        _hardware_future.clear()
+        return None
+    except CifarTLError:
+        return None
+    assert isinstance(answer, Hardware)
+    return answer
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _hardware_future() -> Future[Any]:
+    return predictor().submit("cifar_tl.probe:hardware")
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def epoch_estimates() -> dict[str, EpochEstimate | CifarTLError]:
+    """Measured estimates of all sessions, by the key of their settings; `remember_estimate` keeps it bounded."""
+    return {}
+
+
+def remember_estimate(key: str, estimate: EpochEstimate | CifarTLError) -> None:
+    """Keep a measured estimate; the oldest goes when there are too many."""
+    known = epoch_estimates()
+    known[key] = estimate
+    while len(known) > MAX_ESTIMATES:
+        known.pop(next(iter(known)), None)
