@@ -7,10 +7,12 @@ This file owns the grammar; `cifar_tl.commands` does the work. Errors are one li
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cifar_tl.config import PRESETS, Setting, settings
 from cifar_tl.errors import CifarTLError, SettingsError
+from cifar_tl.paths import RunFolder
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -76,9 +78,13 @@ def _argument(item: Setting) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     # Imported after parsing: --help and wrong use answer at once.
-    from cifar_tl import commands
-
     try:
+        if options.command == "worker":
+            from cifar_tl.training.worker import run_worker
+
+            return run_worker(RunFolder(Path(options.run_dir).resolve()), options.lock_file)
+        from cifar_tl import commands
+
         return commands.run(options)
     except SettingsError as error:
         return _fail(error, 2)

@@ -36,7 +36,6 @@ def run(options: argparse.Namespace) -> int:
         "stop": stop,
         "predict": predict,
         "evaluate": evaluate,
-        "worker": worker,
     }[name](options)
 
 
@@ -181,12 +180,6 @@ def evaluate(options: argparse.Namespace) -> int:
     _say(options, f"{options.split}: accuracy {metrics.accuracy:.2%}, top-5 {metrics.top5:.2%}, loss {metrics.loss:.4f}")
     facts = {"accuracy": metrics.accuracy, "top5": metrics.top5, "loss": metrics.loss}
     return _finish(options, {"run_id": options.run_id, "split": options.split} | facts)
-
-
-def worker(options: argparse.Namespace) -> int:
-    from cifar_tl.training.worker import run_worker
-
-    return run_worker(RunFolder(Path(options.run_dir).resolve()), options.lock_file)
 
 
 class _SourceBar:

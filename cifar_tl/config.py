@@ -236,7 +236,7 @@ class RunConfig(BaseModel):
     # Augmentation
     flip: bool = setting(True, title="Random flip", help="Mirror half of the training images left to right.", section="Augmentation")
     crop: bool = setting(
-        True,
+        False,
         title="Random crop",
         help="Shift training images by up to an eighth of their size, reflecting the border.",
         section="Augmentation",
@@ -434,8 +434,10 @@ def _readable(item: Any) -> str:
     return f"{field.title if field and field.title else name} = {item['input']!r}: {message[0].lower()}{message[1:]}."
 
 
-def upgrade(raw: dict[str, Any]) -> dict[str, Any]:
+def upgrade(raw: Any) -> dict[str, Any]:
     """Bring a stored config of any older version to this one. Raises SettingsError for a newer one."""
+    if not isinstance(raw, dict):
+        raise SettingsError("The file holds no settings.")
     version = raw.get("version", CONFIG_VERSION)
     if not isinstance(version, int) or version > CONFIG_VERSION:
         raise SettingsError(
@@ -457,7 +459,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "Quick look",
         "A first answer fast: only a new head is trained, on small images.",
-        {"trainable": "head", "image_size": 64, "epochs": 3, "batch_size": 128, "learning_rate": 0.03, "dropout": 0.1, "crop": False},
+        {"trainable": "head", "image_size": 64, "epochs": 3, "batch_size": 128, "learning_rate": 0.03, "dropout": 0.1},
     ),
     Preset(
         "Balanced",
@@ -474,6 +476,7 @@ PRESETS: tuple[Preset, ...] = (
             "head_epochs": 1,
             "batch_size": 128,
             "learning_rate": 0.03,
+            "crop": True,
             "trivial_augment": True,
             "mixup": 0.2,
             "cutmix": 1.0,

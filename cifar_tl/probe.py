@@ -17,7 +17,7 @@ from cifar_tl.answers import EpochEstimate, Hardware
 from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data.augment import augment, mix, needs_fresh_images
 from cifar_tl.data.batches import to_model_input
-from cifar_tl.data.sources import expected_sizes
+from cifar_tl.data.sizes import expected_sizes
 from cifar_tl.devices import Compute, available_devices, choose_compute, cpu_count, device_name, has_native_bf16
 from cifar_tl.models.build import Classifier, build_classifier
 from cifar_tl.runs.store import Preprocessing
@@ -39,7 +39,7 @@ def measure_epoch(config_values: dict[str, Any]) -> EpochEstimate:
     """Time the parts of a run with these settings. Takes a few seconds. Raises CifarTLError for settings that cannot run."""
     config = make_config(**config_values)
     compute = choose_compute(config.device, config.precision)
-    sizes = expected_sizes(config.source, config.classes, config.images_per_class)
+    sizes = expected_sizes(config)
     classifier = build_classifier(
         config.backbone, weights="none", num_classes=sizes.num_classes, image_size=config.image_size, dropout=config.dropout
     )

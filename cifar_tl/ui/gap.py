@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cifar_tl.config import RunConfig
 from cifar_tl.runs.events import Epoch
+from cifar_tl.ui.widgets import format_percent
 
 # Below this a gap is nothing to act on: well-trained models differ by a few points.
 OPEN_GAP = 0.05
@@ -39,7 +40,7 @@ def gap_note(epochs: Sequence[Epoch], config: RunConfig, *, dev_images: int) -> 
     best = max(epochs, key=lambda epoch: epoch.dev_accuracy)
     is_harmful = latest.epoch - best.epoch >= PATIENCE_EPOCHS
     finding = (
-        f"The gap is open: {latest.train_accuracy:.1%} on train, {latest.dev_accuracy:.1%} on dev, {gap * 100:.1f} points apart{_trend(epochs)}. "
+        f"The gap is open: {format_percent(latest.train_accuracy)} on train, {format_percent(latest.dev_accuracy)} on dev, {gap * 100:.1f} points apart{_trend(epochs)}. "
         + _dev_course(epochs, best, is_harmful=is_harmful)
     )
     return GapNote(gap, is_harmful, finding, _advice(config, is_harmful=is_harmful))
@@ -66,7 +67,7 @@ def _trend(epochs: Sequence[Epoch]) -> str:
 
 def _dev_course(epochs: Sequence[Epoch], best: Epoch, *, is_harmful: bool) -> str:
     if is_harmful:
-        return f"Dev accuracy has not risen since epoch {best.epoch} ({best.dev_accuracy:.1%}): the model now memorises its training images."
+        return f"Dev accuracy has not risen since epoch {best.epoch} ({format_percent(best.dev_accuracy)}): the model now memorises its training images."
     if len(epochs) > 1 and best.epoch == epochs[-1].epoch:
         return "Dev accuracy still rises, so the run is still worth its time."
     return "Too early to say whether dev accuracy has stopped rising."

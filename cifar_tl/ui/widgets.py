@@ -6,6 +6,7 @@ Owns how a run, a share and a duration look everywhere. Reads no files: pages ha
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,8 +143,8 @@ def _write_address() -> None:
 def run_labels(runs: Sequence[RunSummary]) -> dict[str, str]:
     """What the picker shows for each run id. Unique: the box tells its options apart by their text."""
     labels = {run.run_id: f"{run.label} · {run.data_title or 'unreadable'} · {status_word(run.status).lower()}" for run in runs}
-    texts = list(labels.values())
-    return {run_id: f"{text} · {run_id}" if texts.count(text) > 1 else text for run_id, text in labels.items()}
+    times = Counter(labels.values())
+    return {run_id: f"{text} · {run_id}" if times[text] > 1 else text for run_id, text in labels.items()}
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def test_dev_above_train_is_no_gap() -> None:
 def test_the_student_projects_gap_is_called_out_with_its_numbers() -> None:
     note = gap_note(epochs((0.51, 0.29)), PLAIN, dev_images=5000)
     assert note is not None
-    assert "51.0% on train, 29.0% on dev, 22.0 points apart" in note.finding
+    assert "51.0 % on train, 29.0 % on dev, 22.0 points apart" in note.finding
 
 
 def test_a_gap_within_the_chance_of_a_small_dev_split_is_not_called_out() -> None:
@@ -67,7 +67,7 @@ def test_two_epochs_without_a_better_dev_accuracy_make_the_gap_harmful() -> None
     note = gap_note(epochs((0.70, 0.65), (0.80, 0.64), (0.90, 0.63)), PLAIN, dev_images=5000)
     assert note is not None
     assert note.is_harmful
-    assert "has not risen since epoch 1 (65.0%)" in note.finding
+    assert "has not risen since epoch 1 (65.0 %)" in note.finding
     assert "You may stop here" in note.advice
 
 

@@ -48,7 +48,8 @@ def accuracy_chart(history: RunHistory, *, with_reference: bool = False) -> Char
         traces.append(_reference("student project, dev", REFERENCE_DEV_ACCURACY, end))
     best = max(epochs, key=lambda e: e.dev_accuracy, default=None)
     description = "Accuracy by epoch. " + (
-        f"Latest epoch {epochs[-1].epoch}: train {epochs[-1].train_accuracy:.1%}, dev {epochs[-1].dev_accuracy:.1%}; best dev {best.dev_accuracy:.1%} in epoch {best.epoch}."
+        f"Latest epoch {epochs[-1].epoch}: train {epochs[-1].train_accuracy:.1%}, dev {epochs[-1].dev_accuracy:.1%}; "
+        f"best dev {best.dev_accuracy:.1%} in epoch {best.epoch}."
         if best
         else "No epoch is finished yet."
     )

@@ -1,0 +1,199 @@
+"""The live view of one run: where it is, its curves, what to note, and what to do next. Shown by the Train page for ?run=ID.
+
+Reads the run's folder through its follower and asks for a stop through the launcher; knows nothing of training. The body is
+a fragment that refreshes itself while the run is alive and rests when it has ended.
+"""
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from cifar_tl.config import CHOICE_LABELS, RunConfig
+from cifar_tl.paths import RunFolder
+from cifar_tl.runs import launcher
+from cifar_tl.runs.events import Completed, Failed, Stopped
+from cifar_tl.runs.history import RunHistory
+from cifar_tl.runs.store import RunManifest, RunStatus, read_config, read_manifest, read_name
+from cifar_tl.ui import cached, state
+from cifar_tl.ui.charts.curves import Chart, accuracy_chart, learning_rate_chart, loss_chart
+from cifar_tl.ui.gap import gap_note
+from cifar_tl.ui.live_plot import live_plot
+from cifar_tl.ui.progress import progress_of
+from cifar_tl.ui.run_numbers import ended_metrics, live_metrics
+from cifar_tl.ui.widgets import metric_row, plain, status_badge
+from cifar_tl.ui.worker_log import last_lines
+
+REFRESH_SECONDS = 1.0
+LOG_LINES = 200
+LOG_LINES_OF_A_FAILURE = 15
+CHART_HEIGHT = 310
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """One run as of now."""
+
+    folder: RunFolder
+    config: RunConfig
+    manifest: RunManifest | None
+    history: RunHistory
+    status: RunStatus
+
+    @property
+    def run_id(self) -> str:
+        return self.folder.run_id
+
+    @property
+    def is_running(self) -> bool:
+        return self.status is RunStatus.RUNNING
+
+
+def load_run(run_id: str) -> LiveRun:
+    """Raises RunNotFound, RunInvalid."""
+    follower = cached.follower(run_id)
+    config, manifest = read_config(follower.folder), read_manifest(follower.folder)
+    status = follower.update()
+    return LiveRun(follower.folder, config, manifest, follower.history, status)
+
+
+def show_live_view(run_id: str) -> None:
+    """The whole view. Raises RunNotFound, RunInvalid."""
+    is_running = load_run(run_id).is_running
+    st.fragment(_refreshing_body, run_every=REFRESH_SECONDS if is_running else None)(run_id, was_running=is_running)
+    _worker_log(cached.follower(run_id).folder)
+
+
+def _refreshing_body(run_id: str, *, was_running: bool) -> None:
+    run = load_run(run_id)
+    if run.is_running is not was_running:
+        st.rerun()  # the whole page: starts or ends the refreshing
+    _header(run)
+    _progress(run)
+    _ending(run)
+    metric_row(ended_metrics(run.history) if isinstance(run.history.terminal, Completed) else live_metrics(run.history))
+    _gap(run)
+    _charts(run)
+    _warnings(run)
+
+
+def _header(run: LiveRun) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.title(plain(read_name(run.folder) or run.config.name or run.run_id), width="content", anchor=False)
+        status_badge(run.status)
+        st.space("stretch")
+        _buttons(run)
+    data = run.manifest.data_title if run.manifest else run.config.source
+    trains = CHOICE_LABELS[run.config.trainable]
+    device = f" · on {run.history.started.device_name}" if run.history.started else ""
+    st.caption(f"{plain(data)} · {plain(run.config.backbone)} · {trains} · {run.config.image_size} px{plain(device)}")
+
+
+def _buttons(run: LiveRun) -> None:
+    if run.is_running:
+        is_stopping = run.folder.stop_request.exists()
+        st.button(
+            "Stopping after the present step…" if is_stopping else "Stop",
+            icon=":material/stop_circle:",
+            disabled=is_stopping,
+            key=f"stop.{run.run_id}",
+            on_click=launcher.request_stop,
+            args=(run.run_id,),
+        )
+        return
+    run_parameter = {"run": run.run_id}
+    if run.status is RunStatus.COMPLETED and st.button("Explore", type="primary", icon=":material/query_stats:"):
+        st.switch_page("cifar_tl/ui/pages/explore.py", query_params=run_parameter)
+    if run.folder.best_weights.exists() and st.button("Predict", icon=":material/image_search:"):
+        st.switch_page("cifar_tl/ui/pages/predict.py", query_params=run_parameter)
+    if st.button("New run", icon=":material/add:", help="Back to the form, which keeps its settings."):
+        st.query_params.clear()
+        st.rerun()
+
+
+def _progress(run: LiveRun) -> None:
+    if run.is_running:
+        progress = progress_of(run.history)
+        st.progress(progress.fraction, text=plain(progress.text))
+
+
+def _ending(run: LiveRun) -> None:
+    """How the run ended, if that needs words."""
+    end = run.history.terminal
+    if isinstance(end, Failed):
+        st.error(f"**The run failed.** {plain(end.message)}", icon=":material/error:")
+        _log_tail(run.folder)
+    elif isinstance(end, Stopped):
+        kept = "The weights of the best epoch are kept." if run.folder.best_weights.exists() else "No epoch was finished, so no weights are kept."
+        st.info(f"Stopped after step {end.step:,} as asked. {kept} The test set was not touched.", icon=":material/stop_circle:")
+    elif run.status is RunStatus.LOST:
+        st.error(
+            f"**The worker process vanished** without a last word{_lost_when(run.history)}: it was killed, the machine ran out of memory, "
+            "or the power went. What it had written before is shown here and stays usable.",
+            icon=":material/link_off:",
+        )
+        _log_tail(run.folder)
+
+
+def _lost_when(history: RunHistory) -> str:
+    if history.started is None:
+        return ", before training began"
+    return f" after step {history.steps[-1].step:,}" if history.steps else ", before its first logged step"
+
+
+def _log_tail(folder: RunFolder) -> None:
+    tail = last_lines(folder.worker_log, LOG_LINES_OF_A_FAILURE)
+    if tail:
+        st.caption("The end of the worker's log")
+        st.code(tail, language=None, wrap_lines=True)
+    else:
+        st.caption("The worker wrote nothing into its log.")
+
+
+def _gap(run: LiveRun) -> None:
+    dev_images = run.history.started.dev_images if run.history.started else 0
+    note = gap_note(run.history.epochs, run.config, dev_images=dev_images)
+    if note is not None:
+        show = st.warning if note.is_harmful else st.info
+        show(f"{note.finding} {note.advice}", icon=":material/trending_flat:" if note.is_harmful else ":material/unfold_more:")
+
+
+def _charts(run: LiveRun) -> None:
+    if not run.history.steps and not run.history.epochs:
+        return
+    with_reference = run.config.source == "cifar100" and not run.config.classes
+    left, right = st.columns(2)
+    with left:
+        _chart("Accuracy", accuracy_chart(run.history, with_reference=with_reference), run, CHART_HEIGHT)
+    with right:
+        _chart("Loss", loss_chart(run.history), run, CHART_HEIGHT)
+    left, right = st.columns(2)
+    with left:
+        _chart("Learning rate", learning_rate_chart(run.history), run, CHART_HEIGHT // 2 + 40)
+    right.caption(
+        "Train and dev are measured alike at the end of each epoch: without augmentation, with the same weights. The faint line is measured on "
+        "the augmented batches while they train; it tells that learning goes on and is not comparable with the other two."
+    )
+
+
+def _chart(title: str, chart: Chart, run: LiveRun, height: int) -> None:
+    key = f"chart.{title}.{run.run_id}"
+    live_plot(chart.traces, chart.layout, revision=run.run_id, key=key, description=chart.description, height=height)
+
+
+def _warnings(run: LiveRun) -> None:
+    for warning in {event.message: event for event in run.history.warnings}.values():
+        st.warning(plain(warning.message), icon=":material/warning:")
+
+
+def _worker_log(folder: RunFolder) -> None:
+    if st.toggle("Show the worker's log", key=state.SHOW_LOG, persist_state="session"):
+        _refreshing_log(folder)
+
+
+@st.fragment(run_every=2.0)
+def _refreshing_log(folder: RunFolder) -> None:
+    text = last_lines(folder.worker_log, LOG_LINES)
+    if text:
+        st.code(text, language=None, height=320, wrap_lines=True)
+    else:
+        st.caption("The worker has written nothing into its log.")

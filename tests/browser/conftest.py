@@ -1,0 +1,127 @@
+"""A real browser and real servers for the tests in this folder; each server is stopped by its own process, and no other."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from cifar_tl.paths import PROJECT_ROOT
+from cifar_tl.ui.live_plot import ensure_plotly_js
+from tests.browser.chromium import find_chromium
+
+CHROMIUM_ARGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SERVER_START_SECONDS = 60
+PAGE_TIMEOUT_MS = 30_000
+
+StartApp = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    executable = find_chromium()
+    if executable is None:
+        pytest.skip("no Chromium: python tests/browser/chromium.py --install")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1366, "height": 768})
+    context.set_default_timeout(PAGE_TIMEOUT_MS)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def start_app(tmp_path: Path) -> Iterator[StartApp]:
+    """`start_app(script)` serves a script, given as a path or as its text, and returns its address.
+
+    It gets empty data, cache and checkpoint folders under tmp_path, and the project's own Streamlit settings. A script
+    given as text has plotly.js in its static folder unless `with_plotly_js=False`.
+    """
+    servers: list[subprocess.Popen[bytes]] = []
+
+    def start(script: Path | str, *, with_plotly_js: bool = True, **environment: str) -> str:
+        if isinstance(script, str):
+            script = _write_script(tmp_path / f"app{len(servers)}", script, with_plotly_js)
+        port = _free_port()
+        log = tmp_path / f"server{len(servers)}.log"
+        server = _serve(script, port, log, _environment(tmp_path) | environment)
+        servers.append(server)
+        _wait_until_healthy(server, port, log)
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for server in servers:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _write_script(folder: Path, text: str, with_plotly_js: bool) -> Path:
+    folder.mkdir()
+    (folder / "static").mkdir()
+    if with_plotly_js:
+        shutil.copy(ensure_plotly_js(), folder / "static")
+    script = folder / "app.py"
+    script.write_text(text, "utf-8")
+    return script
+
+
+def _environment(tmp_path: Path) -> dict[str, str]:
+    roots = {f"CIFAR_TL_{name.upper()}": str(tmp_path / name) for name in ("data", "cache", "checkpoints")}
+    return os.environ | roots | {"PYTHONPATH": str(PROJECT_ROOT)}
+
+
+def _serve(script: Path, port: int, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    options = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", str(script), *options],
+            cwd=PROJECT_ROOT,  # its .streamlit/config.toml holds
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + SERVER_START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise AssertionError(f"The server did not start. Its log:\n{log.read_text('utf-8', 'replace')}")

@@ -1,0 +1,213 @@
+"""Whole runs in this process on a small part of shapes: what is written, what is said, what is learned."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from cifar_tl.config import RunConfig, make_config
+from cifar_tl.data.sources import prepare
+from cifar_tl.errors import NonFiniteLoss, SettingsError
+from cifar_tl.evaluation.arrays import load_evaluation
+from cifar_tl.inference import Predictor
+from cifar_tl.paths import RunFolder
+from cifar_tl.runs.events import Completed, Epoch, Event, Phase, Started, Step, Stopped, Warned
+from cifar_tl.runs.store import read_manifest
+from cifar_tl.training.loop import train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """One cache for all of these tests: shapes are drawn once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_TL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        prepare("shapes")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    yield
+    # Accelerate keeps one state per process; a worker has one run, a test session many.
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def small(**changes: object) -> RunConfig:
+    values = {
+        "source": "shapes",
+        "images_per_class": 10,
+        "image_size": 32,
+        "epochs": 2,
+        "batch_size": 32,
+        "device": "cpu",
+        "precision": "float32",
+        "flip": False,
+    }
+    return make_config(**values | changes)
+
+
+def run(config: RunConfig, tmp_path, should_stop=lambda: False) -> tuple[list[Event], Event, RunFolder]:
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    events: list[Event] = []
+    ending = train(config, folder, emit=events.append, should_stop=should_stop)
+    return events, ending, folder
+
+
+def of_type(events: list[Event], kind: type) -> list:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def test_a_run_writes_weights_arrays_and_manifest_and_says_what_it_did(tmp_path):
+    events, ending, folder = run(small(), tmp_path)
+    assert isinstance(ending, Completed)
+    assert [phase.name for phase in of_type(events, Phase)] == ["preparing_data", "loading_weights", "caching_features", "training", "testing"]
+    assert [epoch.epoch for epoch in of_type(events, Epoch)] == [1, 2]
+    assert [step.step for step in of_type(events, Step)] == sorted({step.step for step in of_type(events, Step)})
+    started = of_type(events, Started)[0]
+    assert (started.train_images, started.dev_images, started.test_images) == (200, 400, 1000)
+    assert started.trainable_parameters == 1280 * 20 + 20
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    assert len(manifest.class_names) == 20
+    for path in (folder.best_weights, folder.last_weights, folder.last_state):
+        assert path.stat().st_size > 0
+    test = load_evaluation(folder.evaluation_of("test"))
+    assert len(test) == 1000
+    assert float((test.predictions_N == test.labels_N).mean()) == pytest.approx(ending.test_accuracy)
+    assert not [path.name for path in folder.path.iterdir() if path.name.startswith(".")]
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path):
+    losses = []
+    for number, seed in enumerate((0, 0, 1)):
+        (tmp_path / str(number)).mkdir()
+        events, _, _ = run(small(seed=seed, crop=True, trainable="everything", epochs=1), tmp_path / str(number))
+        losses.append([step.loss for step in of_type(events, Step)])
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_a_cached_run_learns_exactly_what_an_uncached_one_does(tmp_path, monkeypatch):
+    accuracies = []
+    for number, reason in enumerate(("", "the test says so")):
+        monkeypatch.setattr("cifar_tl.training.prepare.reason_not_to_cache", lambda *_, reason=reason: reason)
+        (tmp_path / str(number)).mkdir()
+        events, ending, _ = run(small(), tmp_path / str(number))
+        assert bool(of_type(events, Warned)) == bool(reason)
+        accuracies.append([epoch.dev_loss for epoch in of_type(events, Epoch)])
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert accuracies[0] == pytest.approx(accuracies[1], rel=1e-4)
+
+
+def test_a_warm_cache_is_not_computed_again(tmp_path, monkeypatch):
+    (tmp_path / "first").mkdir()
+    run(small(seed=5), tmp_path / "first")
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the frozen part ran again")
+
+    monkeypatch.setattr("cifar_tl.training.prefix_cache.PrefixCache._to_stored", refuse)
+    (tmp_path / "second").mkdir()
+    _, ending, _ = run(small(seed=5), tmp_path / "second")
+    assert isinstance(ending, Completed)
+
+
+def test_head_only_leaves_the_backbone_as_it_was(tmp_path):
+    from cifar_tl.models.build import build_classifier
+
+    _, _, folder = run(small(), tmp_path)
+    pretrained = build_classifier("efficientnet_lite0", weights="default", num_classes=20, image_size=32)
+    trained = Predictor.from_run(folder.path).classifier
+    for name, tensor in pretrained.stages.state_dict().items():
+        assert torch.equal(tensor, trained.stages.state_dict()[name]), name
+
+
+def test_head_first_then_everything_moves_the_backbone_in_the_second_leg(tmp_path):
+    events, ending, folder = run(small(trainable="head_then_everything", epochs=2, head_epochs=1), tmp_path)
+    assert isinstance(ending, Completed)
+    rates = [step.learning_rate for step in of_type(events, Step)]
+    half = len(rates) // 2
+    assert rates[half - 1] < max(rates) / 2
+    assert max(rates[half:]) > max(rates) / 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trainable": "last_stages", "trainable_stages": 2},
+        {"trainable": "everything", "mixup": 0.2, "cutmix": 1.0, "trivial_augment": True, "random_erasing": 0.25, "ema_decay": 0.9},
+        {"optimizer": "adamw", "learning_rate": 0.001, "schedule": "constant", "label_smoothing": 0.0},
+        {"class_balance": "weighted_loss"},
+        {"class_balance": "balanced_sampling", "flip": True},
+        {"precision": "bf16", "freeze_batch_norm": False, "trainable": "everything"},
+        {"classes": ("circle", "square"), "batch_size": 7},
+        {"weights": "none", "trainable": "everything", "freeze_batch_norm": False, "epochs": 1},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_every_kind_of_setting_trains_to_the_end_with_finite_numbers(changes, tmp_path):
+    events, ending, _ = run(small(epochs=1) if "epochs" in changes else small(**{"epochs": 1} | changes), tmp_path)
+    assert isinstance(ending, Completed)
+    assert all(math.isfinite(step.loss) for step in of_type(events, Step))
+    assert 0 <= ending.test_accuracy <= ending.test_top5 <= 1
+
+
+def test_training_learns_more_than_chance(tmp_path):
+    _, ending, _ = run(small(images_per_class=40, epochs=5, image_size=64), tmp_path)
+    assert isinstance(ending, Completed)
+    assert ending.test_accuracy > 0.3  # chance is 0.05
+
+
+def test_a_stop_between_two_steps_ends_the_run_without_touching_test(tmp_path):
+    calls = iter(range(10_000))
+    _, ending, folder = run(small(epochs=50), tmp_path, should_stop=lambda: next(calls) > 30)
+    assert isinstance(ending, Stopped)
+    assert 0 < ending.step < 50 * 7
+    assert not folder.evaluation_of("test").exists()
+
+
+def test_a_stop_while_features_are_cached_ends_the_run(tmp_path):
+    _, ending, _ = run(small(image_size=96, seed=3), tmp_path, should_stop=lambda: True)
+    assert isinstance(ending, Stopped)
+    assert ending.step == 0
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path):
+    with pytest.raises(NonFiniteLoss, match=r"at step \d+"):
+        run(small(learning_rate=10, head_learning_rate_factor=1000, trainable="everything", schedule="constant", epochs=5), tmp_path)
+
+
+def test_early_stopping_ends_when_dev_does_not_rise(tmp_path):
+    events, ending, _ = run(small(epochs=30, early_stopping_patience=1, learning_rate=1e-9), tmp_path)
+    assert isinstance(ending, Completed)
+    assert len(of_type(events, Epoch)) < 30
+
+
+def test_a_class_that_does_not_exist_is_refused_by_name(tmp_path):
+    with pytest.raises(SettingsError, match="unicorn"):
+        run(small(classes=("circle", "unicorn")), tmp_path)
+
+
+def test_a_prediction_of_a_stored_image_is_what_evaluation_said(tmp_path):
+    _, _, folder = run(small(), tmp_path)
+    test = load_evaluation(folder.evaluation_of("test"))
+    predictor = Predictor.from_run(folder.path)
+    images = prepare("shapes")["test"].images_NHWC[test.rows_N[:50]]
+    probabilities = predictor.probabilities(np.ascontiguousarray(images))
+    assert np.abs(probabilities - test.probabilities_NC[:50].astype(np.float32)).max() < 0.01
+    assert (probabilities.argmax(1) == test.predictions_N[:50]).mean() > 0.95
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize("precision", ["auto", "fp16", "float32"])
+def test_a_run_on_a_gpu_agrees_with_the_cpu_on_what_it_learned(precision, tmp_path):
+    events, ending, folder = run(small(device="cuda", precision=precision, trainable="everything", images_per_class=40, epochs=3), tmp_path)
+    assert isinstance(ending, Completed)
+    assert of_type(events, Started)[0].device == "cuda"
+    assert ending.test_accuracy > 0.2

@@ -1,0 +1,132 @@
+"""Who may import whom, as docs/ARCHITECTURE says: lower levels only, and no torch in the dashboard."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The first prefix that matches decides. A module may import modules of its own or a lower level.
+LEVELS: tuple[tuple[str, int], ...] = (
+    ("cifar_tl.errors", 0),
+    ("cifar_tl.config", 0),
+    ("cifar_tl.paths", 0),
+    ("cifar_tl.answers", 0),
+    ("cifar_tl.runs", 1),
+    ("cifar_tl.models.catalog", 1),
+    ("cifar_tl.data.store", 1),
+    ("cifar_tl.data.sources", 1),
+    ("cifar_tl.data.cifar", 1),
+    ("cifar_tl.data.download", 1),
+    ("cifar_tl.data.folder", 1),
+    ("cifar_tl.data.progress", 1),
+    ("cifar_tl.data.shapes", 1),
+    ("cifar_tl.data.sizes", 1),
+    ("cifar_tl.data.splits", 1),
+    ("cifar_tl.data.decode", 1),
+    ("cifar_tl.evaluation.arrays", 1),
+    ("cifar_tl.evaluation.analysis", 1),
+    ("cifar_tl.devices", 2),
+    ("cifar_tl.data", 2),
+    ("cifar_tl.models", 2),
+    ("cifar_tl.training.checkpoint", 3),
+    ("cifar_tl.training.prefix_cache", 3),
+    ("cifar_tl.training.inputs", 3),
+    ("cifar_tl.inference", 3),
+    ("cifar_tl.evaluation", 3),
+    ("cifar_tl.training", 4),
+    ("cifar_tl.probe", 4),
+    ("cifar_tl.ui", 5),
+    ("cifar_tl.commands", 5),
+    ("cifar_tl.__main__", 5),
+    ("cifar_tl", 0),
+    ("app", 6),
+)
+TORCH_FAMILY = {"torch", "torchvision", "timm", "accelerate", "safetensors"}
+# Level 5 has two sides that do not know each other; the dashboard's side sees nothing that needs torch.
+UI_MAY_USE_LEVELS = {0, 1}
+
+
+def level_of(module: str) -> int | None:
+    return next((level for prefix, level in LEVELS if module == prefix or module.startswith(prefix + ".")), None)
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def sources() -> list[Path]:
+    return [ROOT / "app.py", *sorted((ROOT / "cifar_tl").rglob("*.py"))]
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Dotted names of everything imported anywhere in the file; `from a import b` counts as a and a.b."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_name)
+def test_a_module_imports_its_own_or_lower_levels_only(path):
+    module = module_name(path)
+    own = level_of(module)
+    assert own is not None, f"{module} has no level: add it to LEVELS and to the architecture"
+    too_high = {name for name in imported_modules(path) if (level := level_of(name)) is not None and level > own}
+    assert not too_high
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_name)
+def test_torch_stays_above_level_one_and_streamlit_stays_in_the_dashboard(path):
+    module = module_name(path)
+    packages = {name.split(".")[0] for name in imported_modules(path)}
+    is_ui = module == "app" or module.startswith("cifar_tl.ui")
+    if is_ui or (level_of(module) or 0) <= 1:
+        assert not packages & TORCH_FAMILY
+    if not is_ui:
+        assert "streamlit" not in packages
+
+
+@pytest.mark.parametrize("path", [p for p in sources() if module_name(p).startswith("cifar_tl.ui")], ids=module_name)
+def test_the_dashboard_imports_nothing_of_the_engine(path):
+    engine = {
+        name
+        for name in imported_modules(path)
+        if name.startswith("cifar_tl.") and not name.startswith("cifar_tl.ui") and level_of(name) not in UI_MAY_USE_LEVELS
+    }
+    assert not engine
+
+
+def test_importing_every_page_and_every_level_one_module_leaves_torch_out():
+    modules = [
+        name for path in sources() if (name := module_name(path)) == "app" or name.startswith("cifar_tl.ui") or level_of(name) in (0, 1)
+    ]
+    pages = [name for name in modules if ".ui.pages." in name]
+    assert len(pages) >= 4
+    # Pages run when imported, as Streamlit runs them; here only their imports count.
+    imports = {
+        name
+        for module in modules
+        for name in imported_modules(ROOT / (module.replace(".", "/") + ".py"))
+        if (ROOT / (module.replace(".", "/") + ".py")).exists()
+    }
+    importable = sorted(
+        {name for name in imports if name.startswith("cifar_tl.") and is_module(name) and name not in pages}
+        | set(modules) - set(pages) - {"app"}
+    )
+    program = f"import importlib, sys\nfor name in {importable!r}: importlib.import_module(name)\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith("False"), done.stderr[-2000:] or "torch was imported"
+
+
+def is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()

@@ -1,0 +1,116 @@
+"""EventWriter and EventReader: append-only, torn lines, damaged lines."""
+
+import json
+
+import pytest
+
+from cifar_tl.runs.events import EVENT_TYPES, Phase, Progress, Stopped, Warned, parse_record
+from cifar_tl.runs.log import EventReader, EventWriter
+
+
+def warned(number: int) -> Warned:
+    return Warned(message=f"warning {number}")
+
+
+def test_reader_returns_what_the_writer_wrote_in_order(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with EventWriter(path) as log:
+        written = [log.write(event) for event in (Phase(name="training", text="Träining 猫"), warned(1))]
+    read = EventReader(path).read_new()
+    assert [(record.seq, record.event) for record in read] == [(record.seq, record.event) for record in written]
+    assert [record.seq for record in read] == [0, 1]
+
+
+def test_reader_keeps_a_torn_last_line_for_next_time(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with EventWriter(path) as log:
+        log.write(warned(1))
+        log.write(warned(2))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    reader = EventReader(path)
+    assert [record.event for record in reader.read_new()] == [warned(1)]
+    path.write_bytes(whole)
+    assert [record.event for record in reader.read_new()] == [warned(2)]
+    assert reader.damaged_lines == 0
+
+
+def test_reader_reads_each_event_once(tmp_path):
+    path = tmp_path / "events.jsonl"
+    reader = EventReader(path)
+    assert reader.read_new() == []
+    with EventWriter(path) as log:
+        for number in range(3):
+            log.write(warned(number))
+            assert [record.event for record in reader.read_new()] == [warned(number)]
+    assert reader.read_new() == []
+
+
+def test_reader_skips_and_counts_a_garbled_line(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with EventWriter(path) as log:
+        log.write(warned(1))
+    with path.open("ab") as file:
+        file.write(b"\xff\x00 not json\n[1,2]\n")
+        file.write(b'{"v":1,"seq":9,"time":1.0,"type":"stopped"}\n')
+    reader = EventReader(path)
+    assert [record.event for record in reader.read_new()] == [warned(1)]
+    assert reader.damaged_lines == 3
+
+
+def test_reader_ignores_types_of_a_newer_version(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"v":2,"seq":0,"time":1.0,"type":"hologram","x":1}\n')
+    reader = EventReader(path)
+    assert reader.read_new() == []
+    assert reader.damaged_lines == 0
+
+
+def test_unknown_fields_of_a_known_type_are_ignored():
+    record = parse_record({"seq": 3, "time": 1.5, "type": "warning", "message": "hi", "colour": "red"})
+    assert record is not None
+    assert record.event == Warned(message="hi")
+
+
+def test_writer_cuts_a_torn_line_and_continues_the_numbers(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with EventWriter(path) as log:
+        log.write(warned(0))
+        log.write(warned(1))
+    with path.open("ab") as file:
+        file.write(b'{"v":1,"seq":2,"ti')
+    with EventWriter(path) as log:
+        assert log.write(warned(2)).seq == 2
+    assert [record.seq for record in EventReader(path).read_new()] == [0, 1, 2]
+
+
+def test_reader_starts_again_when_the_log_shrank(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with EventWriter(path) as log:
+        for number in range(5):
+            log.write(warned(number))
+    reader = EventReader(path)
+    reader.read_new()
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    assert len(reader.read_new()) == 2
+
+
+def test_writer_refuses_numbers_that_are_no_json(tmp_path):
+    with EventWriter(tmp_path / "events.jsonl") as log, pytest.raises(ValueError, match="not JSON compliant"):
+        log.write(Stopped(step=1, best_dev_accuracy=float("nan"), seconds=0.0))
+
+
+@pytest.mark.parametrize("name", sorted(EVENT_TYPES))
+def test_the_sample_line_in_each_docstring_is_a_valid_event(name):
+    text = EVENT_TYPES[name].__doc__ or ""
+    sample = text[text.index('{"type"') : text.index("}", text.index('{"type"')) + 1].replace("[0.8,...]", "[0.8]")
+    record = parse_record(json.loads(sample) | {"seq": 0, "time": 0.0})
+    assert record is not None
+    assert record.event.type == name
+
+
+def test_progress_survives_the_round_trip(tmp_path):
+    event = Progress(text="Downloading", done=2**40, total=2**41, unit="bytes")
+    with EventWriter(tmp_path / "e") as log:
+        log.write(event)
+    assert EventReader(tmp_path / "e").read_new()[0].event == event

@@ -1,0 +1,144 @@
+"""Run folders: status from log and lock, names, deletion, and a worker process that is really started."""
+
+import json
+import os
+
+import pytest
+
+from cifar_tl.config import make_config
+from cifar_tl.errors import RunActive, RunInvalid, RunNotFound, SettingsError
+from cifar_tl.runs import launcher, store
+from cifar_tl.runs.store import RunStatus
+from tests.made_runs import hold_lock, make_run
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR_TL_CHECKPOINTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("status", ["completed", "stopped", "failed", "lost"])
+def test_status_is_what_the_log_ends_with(root, status):
+    folder = make_run(root, run_id="r", status=status)
+    assert store.summarize("r").status == RunStatus(status)
+    assert store.RunFollower(folder).update() == RunStatus(status)
+
+
+def test_a_run_whose_lock_is_held_is_running_and_is_lost_when_it_is_let_go(root):
+    folder = make_run(root, run_id="r", status="running")
+    follower = store.RunFollower(folder)
+    with hold_lock(folder):
+        assert follower.update() is RunStatus.RUNNING
+        assert store.is_alive(folder)
+    assert follower.update() is RunStatus.LOST
+
+
+def test_two_probes_at_once_do_not_take_each_other_for_a_worker(root):
+    folder = make_run(root, run_id="r", status="completed")
+    folder.lock.touch()
+    import fcntl
+
+    with folder.lock.open("rb") as other_probe:
+        fcntl.flock(other_probe, fcntl.LOCK_SH)
+        assert not store.is_alive(folder)
+
+
+@pytest.mark.parametrize("run_id", ["", "..", "../x", "a/b", ".hidden", "x" * 300, "nothing-here"])
+def test_ids_that_are_no_run_are_refused(root, run_id):
+    with pytest.raises(RunNotFound):
+        store.find_run(run_id)
+
+
+def test_runs_are_listed_newest_first(root):
+    for age, run_id in enumerate(["a", "b", "c"]):
+        folder = make_run(root, run_id=run_id)
+        os.utime(folder.config, (1000 - age, 1000 - age))
+    (root / "no-run").mkdir()
+    assert store.run_ids() == ["a", "b", "c"]
+
+
+def test_a_name_is_kept_tidied_and_bounded(root):
+    make_run(root, run_id="r")
+    store.rename_run("r", "  Mein \n Lauf 猫 ")
+    assert store.summarize("r").label == "Mein Lauf 猫"
+    with pytest.raises(SettingsError, match="at most 100"):
+        store.rename_run("r", "x" * 101)
+
+
+def test_a_running_run_is_not_deleted_and_an_ended_one_is(root):
+    folder = make_run(root, run_id="r", status="running")
+    with hold_lock(folder), pytest.raises(RunActive):
+        store.delete_run("r")
+    assert folder.path.exists()
+    store.delete_run("r")
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 99}', '{"version": 1, "epochs": -3}'])
+def test_a_run_with_unreadable_settings_is_a_row_with_its_problem(root, text):
+    folder = make_run(root, run_id="r")
+    folder.config.write_text(text)
+    with pytest.raises(RunInvalid):
+        store.read_config(folder)
+    assert "cannot be read" in store.summarize("r").problem
+
+
+def test_a_manifest_survives_the_round_trip(root):
+    folder = make_run(root, run_id="r")
+    manifest = store.read_manifest(folder)
+    assert manifest is not None
+    store.write_manifest(folder, manifest)
+    assert store.read_manifest(folder) == manifest
+
+
+def test_a_manifest_of_a_newer_version_is_refused_in_words(root):
+    folder = make_run(root, run_id="r")
+    folder.manifest.write_text(json.dumps({"version": 99}))
+    with pytest.raises(RunInvalid, match="newer version"):
+        store.read_manifest(folder)
+
+
+def test_two_runs_made_in_one_second_get_two_folders(root):
+    folders = {launcher.create_run(make_config()).path for _ in range(3)}
+    assert len(folders) == 3
+
+
+def test_a_folder_source_makes_a_plain_run_id(root):
+    folder = launcher.create_run(make_config(source="folder:/some/where/My Cats & Dogs/"))
+    assert store.find_run(folder.run_id).path.parent == root
+    assert "My-Cats-Dogs" in folder.run_id
+
+
+def test_a_root_that_cannot_be_written_is_a_clear_error(tmp_path, monkeypatch):
+    blocker = tmp_path / "file"
+    blocker.touch()
+    monkeypatch.setenv("CIFAR_TL_CHECKPOINTS", str(blocker / "inside"))
+    with pytest.raises(launcher.RunError, match="cannot be made"):
+        launcher.create_run(make_config())
+
+
+def test_a_started_worker_holds_the_lock_from_the_first_moment_until_its_end(root):
+    folder = launcher.create_run(make_config(source="folder:/nowhere/at/all", device="cpu"))
+    worker = launcher.start_worker(folder)
+    assert store.is_alive(folder)
+    with pytest.raises(RunActive):
+        launcher.start_worker(folder)
+    assert worker.wait(timeout=120) == 1
+    assert not store.is_alive(folder)
+    summary = store.summarize(folder.run_id)
+    assert summary.status is RunStatus.FAILED
+    assert "/nowhere/at/all" in summary.message
+
+
+def test_a_killed_worker_is_lost(root):
+    folder = launcher.create_run(make_config(source="shapes", device="cpu"))
+    worker = launcher.start_worker(folder)
+    worker.kill()
+    worker.wait(timeout=60)
+    assert store.summarize(folder.run_id).status is RunStatus.LOST
+
+
+def test_stop_of_a_run_that_is_not_running_says_so(root):
+    make_run(root, run_id="r")
+    assert launcher.request_stop("r") is False
