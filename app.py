@@ -8,14 +8,19 @@ The prediction process imports this file as `__mp_main__` (see `cifar_tl/ui/pred
 def main() -> None:
     import streamlit as st
 
-    st.set_page_config(page_title="Transfer learning", page_icon=":material/image_search:", layout="wide")
-    pages = "cifar_tl/ui/pages"
+    from cifar_tl.paths import PROJECT_ROOT
+    from cifar_tl.ui import cached
+
+    pages = PROJECT_ROOT / "cifar_tl" / "ui" / "pages"
+    # A picture of our own: for a Material icon the browser would ask fonts.gstatic.com.
+    st.set_page_config(page_title="Transfer learning", page_icon=str(pages.parent / "icon.png"), layout="wide")
+    cached.static_files()
     page = st.navigation(
         [
-            st.Page(f"{pages}/train.py", title="Train", icon=":material/model_training:", url_path="train", default=True),
-            st.Page(f"{pages}/runs.py", title="Runs", icon=":material/list_alt:", url_path="runs"),
-            st.Page(f"{pages}/explore.py", title="Explore", icon=":material/query_stats:", url_path="explore"),
-            st.Page(f"{pages}/predict.py", title="Predict", icon=":material/image_search:", url_path="predict"),
+            st.Page(pages / "train.py", title="Train", icon=":material/model_training:", url_path="train", default=True),
+            st.Page(pages / "runs.py", title="Runs", icon=":material/list_alt:", url_path="runs"),
+            st.Page(pages / "explore.py", title="Explore", icon=":material/query_stats:", url_path="explore"),
+            st.Page(pages / "predict.py", title="Predict", icon=":material/image_search:", url_path="predict"),
         ],
         position="top",
     )

@@ -57,7 +57,7 @@ class Predictor:
         self.config = config
         self.manifest = manifest
         self.compute = compute_for(config)
-        self.classifier = classifier.to(self.compute.device, memory_format=torch.channels_last)
+        self.classifier = classifier.to(memory_format=torch.channels_last).to(self.compute.device)
 
     @classmethod
     def from_run(cls, path: Path) -> Self:

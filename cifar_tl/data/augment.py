@@ -117,8 +117,8 @@ def _paste(images_BCHW: torch.Tensor, partner_B: torch.Tensor, share: float, gen
     height, width = images_BCHW.shape[-2:]
     half = math.sqrt(1 - share) / 2
     centre_y, centre_x = (torch.full((1,), _uniform(generator), device=images_BCHW.device) for _ in range(2))
-    halves = [torch.full((1,), half * length, device=images_BCHW.device) for length in (height, width)]
-    is_pasted = rectangles(centre_y, centre_x, *halves, height, width)
+    half_height, half_width = (torch.full((1,), half * length, device=images_BCHW.device) for length in (height, width))
+    is_pasted = rectangles(centre_y, centre_x, half_height, half_width, height, width)
     return torch.where(is_pasted, images_BCHW[partner_B], images_BCHW), 1 - float(is_pasted.float().mean())
 
 

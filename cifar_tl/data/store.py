@@ -15,20 +15,22 @@ Images of a million-file folder cost no memory: pages are mapped in as they are 
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 
 from cifar_tl.errors import SourceInvalid
 
 STORE_VERSION = 1
 _INFO_FILE = "store.json"
+_PART_SUFFIX = ".part"
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,13 @@ class ImageStore:
         self._splits = {name: self._open_split(name) for name in self.info.split_sizes}
 
     def _open_split(self, name: str) -> Split:
-        images = np.load(_images_file(self.folder, name), mmap_mode="r")
-        labels = np.load(_labels_file(self.folder, name))
+        try:
+            images = np.load(_images_file(self.folder, name), mmap_mode="r")
+            labels = np.load(_labels_file(self.folder, name))
+        except (OSError, ValueError) as error:
+            raise SourceInvalid(
+                f"The prepared store {self.folder} is damaged ({error}); delete that folder and prepare it again."
+            ) from error
         if len(images) != len(labels) or len(labels) != self.info.split_sizes[name]:
             raise SourceInvalid(f"The prepared store {self.folder} is damaged ({name}); delete that folder and prepare it again.")
         return Split(images, labels)
@@ -113,7 +120,7 @@ def read_store_info(folder: Path) -> StoreInfo:
         for key in ("class_names", "superclass_names", "superclass_of_class", "notes"):
             raw[key] = tuple(raw[key])
         return StoreInfo(**raw)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise SourceInvalid(f"{folder} is not a readable image store ({error}); delete that folder and prepare it again.") from error
 
 
@@ -133,18 +140,35 @@ class StoreWriter:
     def write_split(self, name: str, labels: np.ndarray, image_chunks: Iterable[np.ndarray], resolution: int) -> None:
         """`labels` int, N; `image_chunks` yields uint8 n x resolution x resolution x 3 arrays, N images in all, in the labels' order."""
         labels = np.asarray(labels, np.int64)
-        images = open_memmap(_images_file(self.folder, name), "w+", np.uint8, (len(labels), resolution, resolution, 3))
-        start = 0
-        self._hash.update(f"{name}:{len(labels)}:{resolution}".encode())
-        for chunk in image_chunks:
-            images[start : start + len(chunk)] = chunk
-            self._hash.update(np.ascontiguousarray(chunk).data)
-            start += len(chunk)
-        assert start == len(labels), f"split {name}: {start} images for {len(labels)} labels"
-        images.flush()
-        np.save(_labels_file(self.folder, name), labels)
-        self._hash.update(labels.data)
-        self.split_sizes[name] = len(labels)
+        written = self.write_labelled(name, _with_labels(image_chunks, labels), resolution)
+        assert written == len(labels), f"split {name}: {written} images for {len(labels)} labels"
+
+    def write_labelled(self, name: str, chunks: Iterable[tuple[np.ndarray, np.ndarray]], resolution: int) -> int:
+        """The same for images whose number is known only at the end: yields (images, labels) pairs. Returns the number written.
+
+        Raises OSError when the disk is full (a memory map would be killed by the kernel instead).
+        """
+        all_labels = [np.empty(0, np.int64)]
+        with _images_file(self.folder, name).open("wb") as file:
+            _write_npy_header(file, 0, resolution)
+            for images, labels in chunks:
+                assert images.dtype == np.uint8
+                assert images.shape == (len(labels), resolution, resolution, 3), f"{images.shape} for {len(labels)} labels"
+                pixels = np.ascontiguousarray(images).tobytes()
+                file.write(pixels)
+                self._hash.update(pixels)
+                all_labels.append(np.asarray(labels, np.int64))
+            labels_N = np.concatenate(all_labels)
+            file.seek(0)
+            _write_npy_header(file, len(labels_N), resolution)
+            _to_disk(file)
+        with _labels_file(self.folder, name).open("wb") as file:
+            np.save(file, labels_N)
+            _to_disk(file)
+        self._hash.update(f"{name}:{len(labels_N)}:{resolution}".encode())
+        self._hash.update(labels_N.astype("<i8").tobytes())
+        self.split_sizes[name] = len(labels_N)
+        return len(labels_N)
 
     def finish(self, info: StoreInfo) -> StoreInfo:
         """Write the info file with sizes and fingerprint filled in; returns it."""
@@ -152,7 +176,9 @@ class StoreWriter:
         complete = StoreInfo(
             **(info.__dict__ | {"split_sizes": self.split_sizes, "fingerprint": self._hash.hexdigest()[:32], "version": STORE_VERSION})
         )
-        (self.folder / _INFO_FILE).write_text(json.dumps(asdict(complete), ensure_ascii=False, indent=1), "utf-8")
+        with (self.folder / _INFO_FILE).open("w", encoding="utf-8") as file:
+            json.dump(asdict(complete), file, ensure_ascii=False, indent=1)
+            _to_disk(file)
         return complete
 
 
@@ -163,17 +189,44 @@ def writing_store(folder: Path) -> Iterator[StoreWriter]:
     If another process finished the same store meanwhile, theirs stays and ours is removed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(8)}{_PART_SUFFIX}"
+    temporary.mkdir()  # not mkdtemp, whose folders are closed to the others who share the cache
     try:
         yield StoreWriter(temporary)
         assert is_store(temporary), "finish() was not called"
         try:
-            os.rename(temporary, folder)
+            temporary.rename(folder)
         except OSError:
             if not is_store(folder):
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers of `folder` left that were killed. Only while no one else can be writing it."""
+    prefix = f".{folder.name}."
+    for entry in folder.parent.iterdir() if folder.parent.is_dir() else ():
+        if entry.name.startswith(prefix) and entry.name.endswith(_PART_SUFFIX):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _with_labels(image_chunks: Iterable[np.ndarray], labels_N: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    start = 0
+    for images in image_chunks:
+        yield images, labels_N[start : start + len(images)]
+        start += len(images)
+
+
+def _write_npy_header(file: IO[bytes], count: int, resolution: int) -> None:
+    """numpy leaves room in the header for the first axis to grow, so it can be written again in place."""
+    write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, resolution, resolution, 3)})
+
+
+def _to_disk(file: IO[Any]) -> None:
+    """So that a rename never outruns the data: after a power cut a store that exists is still complete."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _images_file(folder: Path, split: str) -> Path:

@@ -24,7 +24,7 @@ def confusion_matrix(labels_N: np.ndarray, predictions_N: np.ndarray, num_classe
     return np.bincount(cells, minlength=num_classes * num_classes).reshape(num_classes, num_classes)
 
 
-def superclass_confusion(matrix_CC: np.ndarray, superclass_of_class: Sequence[int], num_superclasses: int) -> np.ndarray:
+def superclass_confusion(matrix_CC: np.ndarray, superclass_of_class: Sequence[int] | np.ndarray, num_superclasses: int) -> np.ndarray:
     """The same counts with classes summed into their superclasses."""
     of_class = np.asarray(superclass_of_class, np.int64)
     merged = np.zeros((num_superclasses, num_superclasses), matrix_CC.dtype)

@@ -73,5 +73,6 @@ def load_evaluation(path: Path) -> Evaluation:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
         raise RunInvalid(
-            f"The evaluation file {path} is damaged ({error}). Evaluate the run again: python -m cifar_tl evaluate {path.parent.parent.name}"
+            f"The evaluation file {path} is damaged. Evaluate the run again: "
+            f"python -m cifar_tl evaluate {path.parent.parent.name} --split {path.stem}"
         ) from error

@@ -6,7 +6,7 @@ Called once by `training.loop`. Says what it does through `emit`, writes run.jso
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import timm
@@ -28,7 +28,7 @@ from cifar_tl.runs.store import Preprocessing, RunManifest, write_manifest
 from cifar_tl.training.inputs import CachedInputs, ImageInputs, Inputs, fill_cache
 from cifar_tl.training.prefix_cache import VIEWS, PrefixCache, PrefixKey, hash_weights, reason_not_to_cache
 
-Emit = Callable[[Event], None]
+Emit = Callable[[Event], object]
 _PROGRESS_SECONDS = 0.5
 
 
@@ -82,8 +82,8 @@ def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit) -> Prepared:
     )
     classifier.set_freeze_batch_norm(config.freeze_batch_norm)
     # The data's pixels are uint8 NHWC, so activations are channels_last from the first convolution on.
-    classifier.to(compute.device, memory_format=torch.channels_last)
-    preprocessing = Preprocessing(store.info.resolution, config.image_size, tuple(classifier.mean), tuple(classifier.std))
+    classifier.to(memory_format=torch.channels_last).to(compute.device)
+    preprocessing = Preprocessing(store.info.resolution, config.image_size, classifier.mean, classifier.std)
     write_manifest(folder, _manifest(folder, store, splits, classifier, preprocessing))
     return Prepared(config, store, splits, classifier, compute, preprocessing)
 
@@ -100,7 +100,7 @@ def inputs_for(prepared: Prepared, boundary: int, emit: Emit) -> SplitInputs:
     views = VIEWS if prepared.config.flip else VIEWS[:1]
     wanted = ((train, views), (dev, VIEWS[:1]), (test, VIEWS[:1]))
     emit(Phase(name="caching_features", text=f"Running the frozen part of {prepared.config.backbone} once"))
-    progress = _counted(emit, "Caching features", sum(len(rows.rows) * len(v) for rows, v in wanted))
+    progress = counted_progress(emit, "Caching features", sum(len(rows.rows) * len(v) for rows, v in wanted))
     for rows, split_views in wanted:
         fill_cache(
             cache,
@@ -193,23 +193,13 @@ def _download_progress(emit: Emit, backbone: str) -> Callable[[int, int], None]:
     return lambda done, total: tell(SourceProgress(f"Downloading weights of {backbone}", done, total, "bytes"))
 
 
-def _counted(emit: Emit, text: str, total: int, unit: str = "images") -> Callable[[int], None]:
-    """A progress function that is told of n more done."""
+def counted_progress(emit: Emit, text: str, total: int) -> Callable[[int], None]:
+    """A function to be told of n more images done; emits at most two events a second."""
     tell, done = _source_progress(emit), 0
 
     def add(count: int) -> None:
         nonlocal done
         done += count
-        tell(SourceProgress(text, done, total, unit))
+        tell(SourceProgress(text, done, total, "images"))
 
     return add
-
-
-def counted_progress(emit: Emit, text: str, total: int) -> Callable[[int], None]:
-    """A function to be told of n more images done; emits at most two events a second."""
-    return _counted(emit, text, total)
-
-
-def with_settings(prepared: Prepared, **changes: object) -> Prepared:
-    """The same run with some settings replaced, for parts of it that differ."""
-    return replace(prepared, config=prepared.config.model_copy(update=changes))

@@ -67,6 +67,8 @@ class Trainer:
         )
         self.steps_per_epoch = num_batches(len(self.labels_N), config.batch_size)
         self.log_every = min(config.log_every_steps, max(1, self.steps_per_epoch // _LOGGED_STEPS_PER_EPOCH))
+        self._steps = self._images = 0
+        self._learning_rate = 0.0
         self._clear_sums()
 
     @property

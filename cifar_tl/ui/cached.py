@@ -1,27 +1,39 @@
 """Every st.cache_* wrapper of the dashboard, each bounded. Caches hold what is derived from files and may be dropped at any time."""
 
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from cifar_tl.answers import EpochEstimate, Hardware
+from cifar_tl.data import sources
+from cifar_tl.data.sources import SourceStatus
 from cifar_tl.errors import CifarTLError, RunNotFound
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.store import RunFollower, RunSummary, find_run, is_alive, run_ids, summarize
+from cifar_tl.ui.live_plot import ensure_plotly_js
 from cifar_tl.ui.predictor import PredictionProcess, PredictionProcessDied, result_of
 
 # A follower of a long run (5,000 logged steps) holds about 3 MB.
 MAX_FOLLOWERS = 32
 MAX_SUMMARIES = 2_000
 MAX_ESTIMATES = 200
+SOURCE_SECONDS = 20
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
 def predictor() -> PredictionProcess:
     """The prediction process, shared by all sessions; starts nothing by itself."""
     return PredictionProcess()
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def static_files() -> None:
+    """Put plotly.js where the browser finds it, once a start. Where the folder cannot be written, each chart says so in its place."""
+    with suppress(OSError):
+        ensure_plotly_js()
 
 
 def follower(run_id: str) -> RunFollower:
@@ -65,6 +77,12 @@ def _stamp(path: Path) -> tuple[int, int]:
     except FileNotFoundError:
         return (0, 0)
     return (stat.st_mtime_ns, stat.st_size)
+
+
+@st.cache_data(max_entries=50, ttl=SOURCE_SECONDS, show_spinner=False)
+def source_status(source: str, *, store_resolution: int, seed: int) -> SourceStatus:
+    """What is known of a data set. Kept for a moment: a form asks several times, and listing a large folder takes a second."""
+    return sources.describe(source, store_resolution=store_resolution, seed=seed)
 
 
 def hardware() -> Hardware | None:

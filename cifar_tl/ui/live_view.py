@@ -16,6 +16,7 @@ from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.store import RunManifest, RunStatus, read_config, read_manifest, read_name
 from cifar_tl.ui import cached, state
 from cifar_tl.ui.charts.curves import Chart, accuracy_chart, learning_rate_chart, loss_chart
+from cifar_tl.ui.form_values import source_in_words
 from cifar_tl.ui.gap import gap_note
 from cifar_tl.ui.live_plot import live_plot
 from cifar_tl.ui.progress import progress_of
@@ -59,21 +60,26 @@ def load_run(run_id: str) -> LiveRun:
 def show_live_view(run_id: str) -> None:
     """The whole view. Raises RunNotFound, RunInvalid."""
     is_running = load_run(run_id).is_running
-    st.fragment(_refreshing_body, run_every=REFRESH_SECONDS if is_running else None)(run_id, was_running=is_running)
+    st.fragment(refreshing_body, run_every=REFRESH_SECONDS if is_running else None)(run_id, was_running=is_running)
     _worker_log(cached.follower(run_id).folder)
 
 
-def _refreshing_body(run_id: str, *, was_running: bool) -> None:
+def refreshing_body(run_id: str, *, was_running: bool) -> None:
     run = load_run(run_id)
     if run.is_running is not was_running:
         st.rerun()  # the whole page: starts or ends the refreshing
     _header(run)
     _progress(run)
     _ending(run)
-    metric_row(ended_metrics(run.history) if isinstance(run.history.terminal, Completed) else live_metrics(run.history))
+    if isinstance(run.history.terminal, Completed):
+        metric_row(ended_metrics(run.history))
+    elif run.history.started is not None:
+        metric_row(live_metrics(run.history))
     _gap(run)
-    _charts(run)
-    _warnings(run)
+    if run.history.steps or run.history.epochs:
+        _charts(run)
+    else:
+        _warnings(run)
 
 
 def _header(run: LiveRun) -> None:
@@ -82,7 +88,7 @@ def _header(run: LiveRun) -> None:
         status_badge(run.status)
         st.space("stretch")
         _buttons(run)
-    data = run.manifest.data_title if run.manifest else run.config.source
+    data = run.manifest.data_title if run.manifest else source_in_words(run.config.source)
     trains = CHOICE_LABELS[run.config.trainable]
     device = f" · on {run.history.started.device_name}" if run.history.started else ""
     st.caption(f"{plain(data)} · {plain(run.config.backbone)} · {trains} · {run.config.image_size} px{plain(device)}")
@@ -106,6 +112,7 @@ def _buttons(run: LiveRun) -> None:
     if run.folder.best_weights.exists() and st.button("Predict", icon=":material/image_search:"):
         st.switch_page("cifar_tl/ui/pages/predict.py", query_params=run_parameter)
     if st.button("New run", icon=":material/add:", help="Back to the form, which keeps its settings."):
+        state.open_new_form()
         st.query_params.clear()
         st.rerun()
 
@@ -123,7 +130,7 @@ def _ending(run: LiveRun) -> None:
         st.error(f"**The run failed.** {plain(end.message)}", icon=":material/error:")
         _log_tail(run.folder)
     elif isinstance(end, Stopped):
-        kept = "The weights of the best epoch are kept." if run.folder.best_weights.exists() else "No epoch was finished, so no weights are kept."
+        kept = "The weights of the best epoch are kept." if run.folder.best_weights.exists() else "No weights were kept."
         st.info(f"Stopped after step {end.step:,} as asked. {kept} The test set was not touched.", icon=":material/stop_circle:")
     elif run.status is RunStatus.LOST:
         st.error(
@@ -158,8 +165,6 @@ def _gap(run: LiveRun) -> None:
 
 
 def _charts(run: LiveRun) -> None:
-    if not run.history.steps and not run.history.epochs:
-        return
     with_reference = run.config.source == "cifar100" and not run.config.classes
     left, right = st.columns(2)
     with left:
@@ -169,10 +174,12 @@ def _charts(run: LiveRun) -> None:
     left, right = st.columns(2)
     with left:
         _chart("Learning rate", learning_rate_chart(run.history), run, CHART_HEIGHT // 2 + 40)
-    right.caption(
-        "Train and dev are measured alike at the end of each epoch: without augmentation, with the same weights. The faint line is measured on "
-        "the augmented batches while they train; it tells that learning goes on and is not comparable with the other two."
-    )
+    with right:
+        _warnings(run)
+        st.caption(
+            "Train and dev are measured alike at the end of each epoch: without augmentation, with the same weights. The faint line is "
+            "measured on the augmented batches while they train; it tells that learning goes on and is not comparable with the other two."
+        )
 
 
 def _chart(title: str, chart: Chart, run: LiveRun, height: int) -> None:

@@ -18,7 +18,7 @@ def live_metrics(history: RunHistory) -> list[Metric]:
         Metric(
             "Epochs finished",
             f"{latest.epoch if latest else 0} of {started.epochs}" if started else NONE_YET,
-            f"{format_duration(latest.epoch_seconds)} the last" if latest else "",
+            f"the last one took {format_duration(latest.epoch_seconds)}" if latest else "",
         ),
         Metric("Images per second", f"{step.images_per_second:,.0f}" if step else NONE_YET, computes),
         Metric("Memory", _gib(latest.memory_bytes if latest else None), _gpu(latest) if latest else "measured each epoch"),

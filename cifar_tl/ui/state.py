@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 
 from cifar_tl.answers import Answer
+from cifar_tl.errors import CifarTLError
 
 # The Train form. A setting's widget lies under `setting_key(name)`; the data set is chosen in two widgets.
 PRESET = "train.preset"
@@ -32,16 +33,23 @@ def setting_key(name: str) -> str:
 
 @dataclass
 class StartedRun:
-    """The run that the Start button of this form has made; a second click on the same button finds it here."""
+    """What the Start button of form `form_number` has made, so that a second click on it makes nothing more."""
 
     form_number: int = 0
     run_id: str = ""
+    at: float = 0.0  # time.monotonic()
+    error: CifarTLError | None = None
 
 
 def started_run() -> StartedRun:
     value = st.session_state.setdefault(_STARTED, StartedRun())
     assert isinstance(value, StartedRun)
     return value
+
+
+def open_new_form() -> None:
+    """A fresh Start button, which may start a run again. The settings stay."""
+    st.session_state[_STARTED] = StartedRun(form_number=started_run().form_number + 1)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from cifar_tl.errors import CifarTLError
 from cifar_tl.runs.store import RunStatus, RunSummary
 
 NONE_YET = "–"
+PERCENT_FORMAT = "%.1f %%"  # of table columns, on numbers from `percent`
 RUN_PARAMETER = "run"  # of the address: ?run=ID
 _PICKER_KEY = "run_picker"
 _MOST_COLUMNS = 4
@@ -65,6 +66,11 @@ def format_percent(fraction: float | None) -> str:
     return f"{100 * fraction:.1f} %"
 
 
+def percent(fraction: float | None) -> float | None:
+    """For a column of numbers with PERCENT_FORMAT, which sorts as numbers; None where there is none yet."""
+    return None if fraction is None or math.isnan(fraction) else 100 * fraction
+
+
 def format_duration(seconds: float | None) -> str:
     """12 -> "12 s", 252 -> "4 min 12 s", 7500 -> "2 h 5 min", 100000 -> "1 d 3 h"; a dash where there is none yet."""
     if seconds is None or not math.isfinite(seconds):
@@ -100,10 +106,16 @@ def metric_row(metrics: Sequence[Metric]) -> None:
     for start in range(0, len(metrics), _MOST_COLUMNS):
         row = metrics[start : start + _MOST_COLUMNS]
         for column, metric in zip(st.columns(len(row)), row, strict=True):
-            with column.container(border=True, height="stretch"):
-                st.metric(metric.label, metric.value, help=metric.help or None)
-                if metric.note:
-                    st.caption(metric.note)
+            column.metric(
+                metric.label,
+                metric.value,
+                metric.note or None,
+                delta_color="off",
+                delta_arrow="off",
+                help=metric.help or None,
+                border=True,
+                height="stretch",
+            )
 
 
 def run_picker(runs: Sequence[RunSummary], *, label: str = "Run") -> RunSummary | None:

@@ -14,7 +14,7 @@ from cifar_tl.evaluation.arrays import load_evaluation
 from cifar_tl.inference import Predictor
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.events import Completed, Epoch, Event, Phase, Started, Step, Stopped, Warned
-from cifar_tl.runs.store import read_manifest
+from cifar_tl.runs.store import read_manifest, write_json
 from cifar_tl.training.loop import train
 
 
@@ -51,6 +51,7 @@ def small(**changes: object) -> RunConfig:
 def run(config: RunConfig, tmp_path, should_stop=lambda: False) -> tuple[list[Event], Event, RunFolder]:
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
+    write_json(folder.config, config.model_dump(mode="json"))
     events: list[Event] = []
     ending = train(config, folder, emit=events.append, should_stop=should_stop)
     return events, ending, folder
@@ -63,7 +64,13 @@ def of_type(events: list[Event], kind: type) -> list:
 def test_a_run_writes_weights_arrays_and_manifest_and_says_what_it_did(tmp_path):
     events, ending, folder = run(small(), tmp_path)
     assert isinstance(ending, Completed)
-    assert [phase.name for phase in of_type(events, Phase)] == ["preparing_data", "loading_weights", "caching_features", "training", "testing"]
+    assert [phase.name for phase in of_type(events, Phase)] == [
+        "preparing_data",
+        "loading_weights",
+        "caching_features",
+        "training",
+        "testing",
+    ]
     assert [epoch.epoch for epoch in of_type(events, Epoch)] == [1, 2]
     assert [step.step for step in of_type(events, Step)] == sorted({step.step for step in of_type(events, Step)})
     started = of_type(events, Started)[0]
@@ -84,7 +91,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path):
     losses = []
     for number, seed in enumerate((0, 0, 1)):
         (tmp_path / str(number)).mkdir()
-        events, _, _ = run(small(seed=seed, crop=True, trainable="everything", epochs=1), tmp_path / str(number))
+        events, _, _ = run(small(seed=seed, crop=True, trainable="everything", epochs=1, images_per_class=3), tmp_path / str(number))
         losses.append([step.loss for step in of_type(events, Step)])
         AcceleratorState._reset_state(reset_partial_state=True)
     assert losses[0] == losses[1]
@@ -96,7 +103,7 @@ def test_a_cached_run_learns_exactly_what_an_uncached_one_does(tmp_path, monkeyp
     for number, reason in enumerate(("", "the test says so")):
         monkeypatch.setattr("cifar_tl.training.prepare.reason_not_to_cache", lambda *_, reason=reason: reason)
         (tmp_path / str(number)).mkdir()
-        events, ending, _ = run(small(), tmp_path / str(number))
+        events, _, _ = run(small(), tmp_path / str(number))
         assert bool(of_type(events, Warned)) == bool(reason)
         accuracies.append([epoch.dev_loss for epoch in of_type(events, Epoch)])
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -128,7 +135,7 @@ def test_head_only_leaves_the_backbone_as_it_was(tmp_path):
 
 
 def test_head_first_then_everything_moves_the_backbone_in_the_second_leg(tmp_path):
-    events, ending, folder = run(small(trainable="head_then_everything", epochs=2, head_epochs=1), tmp_path)
+    events, ending, _ = run(small(trainable="head_then_everything", epochs=2, head_epochs=1), tmp_path)
     assert isinstance(ending, Completed)
     rates = [step.learning_rate for step in of_type(events, Step)]
     half = len(rates) // 2
@@ -207,7 +214,7 @@ def test_a_prediction_of_a_stored_image_is_what_evaluation_said(tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 @pytest.mark.parametrize("precision", ["auto", "fp16", "float32"])
 def test_a_run_on_a_gpu_agrees_with_the_cpu_on_what_it_learned(precision, tmp_path):
-    events, ending, folder = run(small(device="cuda", precision=precision, trainable="everything", images_per_class=40, epochs=3), tmp_path)
+    events, ending, _ = run(small(device="cuda", precision=precision, trainable="everything", images_per_class=40, epochs=3), tmp_path)
     assert isinstance(ending, Completed)
     assert of_type(events, Started)[0].device == "cuda"
     assert ending.test_accuracy > 0.2

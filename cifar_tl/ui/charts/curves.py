@@ -16,6 +16,8 @@ from cifar_tl.runs.history import RunHistory
 from cifar_tl.ui.live_plot import typed
 
 MAX_POINTS = 1_000
+# So that the marker of the last epoch is not cut in half.
+RIGHT_MARGIN = 1.015
 
 # Readable on light and dark alike, and apart for colour-blind eyes (Okabe and Ito 2008, blue and vermillion, lightened).
 TRAIN_COLOUR = "#3b8fd4"
@@ -44,8 +46,8 @@ def accuracy_chart(history: RunHistory, *, with_reference: bool = False) -> Char
     ]
     end = _last_epoch(history)
     if with_reference:
-        traces.append(_reference("student project, train", REFERENCE_TRAIN_ACCURACY, end))
-        traces.append(_reference("student project, dev", REFERENCE_DEV_ACCURACY, end))
+        traces.append(_reference("Student project, train", REFERENCE_TRAIN_ACCURACY, end))
+        traces.append(_reference("Student project, dev", REFERENCE_DEV_ACCURACY, end))
     best = max(epochs, key=lambda e: e.dev_accuracy, default=None)
     description = "Accuracy by epoch. " + (
         f"Latest epoch {epochs[-1].epoch}: train {epochs[-1].train_accuracy:.1%}, dev {epochs[-1].dev_accuracy:.1%}; "
@@ -141,7 +143,7 @@ def _reference(name: str, accuracy: float, last_epoch: float) -> Trace:
     return line | {
         "mode": "lines+text",
         "line": {"color": REFERENCE_COLOUR, "width": 1, "dash": "dash"},
-        "text": ["", f"{accuracy:.0%} {name}"],
+        "text": ["", f"{name} {accuracy:.0%}"],
         "textposition": "top left",
         "textfont": {"size": 11},
         "showlegend": False,
@@ -159,6 +161,6 @@ def _layout(title: str, last_epoch: float, y_axis: dict[str, Any]) -> dict[str, 
         "margin": {"l": 56, "r": 12, "t": 34, "b": 40},
         "hovermode": "x unified",
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "xaxis": {"title": {"text": "Epoch"}, "range": [0, last_epoch], "zeroline": False},
-        "yaxis": {"title": {"text": title}, "zeroline": False} | y_axis,
+        "xaxis": {"title": {"text": "Epoch", "font": {"size": 13}}, "range": [0, last_epoch * RIGHT_MARGIN], "zeroline": False},
+        "yaxis": {"title": {"text": title, "font": {"size": 13}}, "zeroline": False} | y_axis,
     }

@@ -4,10 +4,10 @@ Owns the browser component (`live_plot.js`) and where plotly.js comes from. Know
 made by `ui.charts`, pages call `live_plot`. Why not `st.plotly_chart`: it remounts at every change of data, which loses
 zoom and shows a blank frame, and clicks on a heat map never reach Python (measured with Streamlit 1.67).
 
-    ensure_plotly_js()                                # once, at start-up: the browser loads it from the static folder
     state = live_plot(traces, layout, revision=run_id, key="curves", description="Loss per step")
     state.clicked                                     # None, or {"x": ..., "y": ..., "z": ..., "curve": 0}
 
+The browser loads plotly.js from the app's static folder, where `ensure_plotly_js` puts it at start-up.
 Colours in traces and layouts may be any CSS colour, so also the theme's: `BACKGROUND`, `theme_colour("red")`,
 `mix(TEXT, BACKGROUND, 0.2)`. They are resolved in the browser, which is where light or dark is known.
 """

@@ -1,5 +1,5 @@
 // The browser's half of live_plot: loads plotly.js once, draws and updates with Plotly.react, reports clicks.
-// Streamlit calls the default export on mount and at every change of data; what it returns is called on unmount.
+// Streamlit calls the default export on mount and at every change of data or theme; what it returns is called on unmount.
 
 const CONFIG = {
   displaylogo: false,
@@ -81,7 +81,6 @@ function draw(Plotly, host) {
   const layout = colours.walk(themedLayout(data.layout, data.revision, data.height, style.getPropertyValue('--st-font').trim()));
   const traces = colours.walk(data.traces);
   colours.done();
-  host.drawnTheme = themeOf(host);
   Plotly.react(host, traces, layout, CONFIG);
   if (!host.isListening) {
     host.isListening = true;
@@ -93,8 +92,6 @@ function draw(Plotly, host) {
     host.resizing.observe(host.parentElement);
   }
 }
-
-const themeOf = (host) => ['--st-background-color', '--st-text-color'].map((name) => getComputedStyle(host).getPropertyValue(name)).join();
 
 export default function ({ data, parentElement, setStateValue }) {
   const host = parentElement.querySelector('.cifar-tl-plot');
@@ -108,8 +105,6 @@ export default function ({ data, parentElement, setStateValue }) {
       error.hidden = true;
       host.hidden = false;
       draw(Plotly, host);
-      // Light or dark may change with no new data.
-      host.themeTimer ??= setInterval(() => themeOf(host) !== host.drawnTheme && draw(Plotly, host), 1000);
     },
     () => {
       host.hidden = true;
@@ -118,8 +113,6 @@ export default function ({ data, parentElement, setStateValue }) {
     },
   );
   return () => {
-    clearInterval(host.themeTimer);
-    host.themeTimer = undefined;
     host.resizing?.disconnect();
     host.isListening = false;
     if (window.Plotly) window.Plotly.purge(host);

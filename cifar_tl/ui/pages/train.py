@@ -3,6 +3,7 @@
 import streamlit as st
 
 from cifar_tl.errors import RunError
+from cifar_tl.ui import state
 from cifar_tl.ui.live_view import show_live_view
 from cifar_tl.ui.train_form import show_form
 from cifar_tl.ui.widgets import RUN_PARAMETER, page_boundary, show_error
@@ -18,6 +19,7 @@ def page() -> None:
     except RunError as error:
         show_error(error)
         if st.button("To the form", icon=":material/arrow_back:"):
+            state.open_new_form()
             st.query_params.clear()
             st.rerun()
 

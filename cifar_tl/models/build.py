@@ -1,0 +1,220 @@
+"""Classifier: a pretrained backbone as ordered stages, and a new head for the classes at hand.
+
+Owns freezing, what trains at which learning rate, and where a network can be cut. The stages of each family are in
+`models.stages`, its weights in `models.weights`, what there is to pick from in `models.catalog`.
+"""
+
+from typing import Any, Self
+
+import timm
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.vision_transformer import interpolate_embeddings
+
+from cifar_tl.errors import WeightsUnavailable
+from cifar_tl.models.catalog import TIMM_PREFIX, Backbone, Weights, backbone, find_weights
+from cifar_tl.models.stages import Stages, split_into_stages
+from cifar_tl.models.weights import DownloadProgress, load_state
+
+Channels = tuple[float, float, float]  # one value for each of R, G, B
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_HALF: Channels = (0.5, 0.5, 0.5)
+_IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+_IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+# Their training shifted ImageNet's normalisation to this one inside forward(); here it is the input's own.
+_NORMALISED_BY_HALF = ("googlenet", "inception_v3")
+
+
+class Classifier(nn.Module):
+    """Stages, then head. `mean` and `std` say how its input is normalised, for RGB in [0, 1].
+
+    A boundary b is a place between stages: 0 before the first, len(stages) between the last and the head. Stages before the
+    boundary of `freeze_before` do not train and stay in evaluation mode, whatever `train()` says.
+    """
+
+    def __init__(self, stages: Stages, num_classes: int, dropout: float, mean: Channels, std: Channels) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages.modules)
+        self.stage_names = stages.names
+        self.feature_dim = stages.feature_dim
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(stages.feature_dim, num_classes))
+        self.mean, self.std = mean, std
+        self._first_trained = 0
+        self._is_batch_norm_frozen = False
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Normalised images -> logits, B x num_classes."""
+        return self.forward_suffix(images_BCHW, 0)
+
+    def features(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Normalised images -> pooled features, B x feature_dim."""
+        return self.suffix_features(images_BCHW, 0)
+
+    def forward_prefix(self, images_BCHW: torch.Tensor, boundary: int) -> torch.Tensor:
+        """What the stages before `boundary` make of images."""
+        activations = images_BCHW
+        for index in range(boundary):
+            activations = self.stages[index](activations)
+        return activations
+
+    def suffix_features(self, activations: torch.Tensor, boundary: int) -> torch.Tensor:
+        """From the activations at `boundary` to pooled features."""
+        for index in range(boundary, len(self.stages)):
+            activations = self.stages[index](activations)
+        return activations
+
+    def forward_suffix(self, activations: torch.Tensor, boundary: int) -> torch.Tensor:
+        """From the activations at `boundary` to logits."""
+        return self.head(self.suffix_features(activations, boundary))
+
+    def can_split_at(self, boundary: int) -> bool:
+        return 0 <= boundary <= len(self.stages)
+
+    def boundary(self, trainable: str, trainable_stages: int) -> int:
+        """Where training begins, for the setting `trainable`."""
+        if trainable == "head":
+            return len(self.stages)
+        if trainable == "last_stages":
+            return max(0, len(self.stages) - trainable_stages)
+        return 0
+
+    def freeze_before(self, boundary: int) -> None:
+        """Stages before `boundary` stop training, the others and the head train."""
+        self._first_trained = boundary
+        for index, stage in enumerate(self.stages):
+            stage.requires_grad_(index >= boundary)
+        self.head.requires_grad_(True)
+        self.train(self.training)
+
+    def set_freeze_batch_norm(self, is_frozen: bool) -> None:
+        """Keep running means and variances as they are, also while training; scale and shift still train."""
+        self._is_batch_norm_frozen = is_frozen
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for index in range(self._first_trained):
+            self.stages[index].eval()
+        if self._is_batch_norm_frozen:
+            for module in self.modules():
+                if isinstance(module, _BATCH_NORMS):
+                    module.eval()
+        return self
+
+    def parameter_groups(
+        self, *, learning_rate: float, head_learning_rate_factor: float, stage_learning_rate_decay: float, weight_decay: float
+    ) -> list[dict[str, Any]]:
+        """Optimizer groups of what trains: slower the earlier the stage, no weight decay for biases and norms."""
+        last = len(self.stages) - 1
+        parts = [
+            (name, stage, learning_rate * stage_learning_rate_decay ** (last - i)) for i, (name, stage) in enumerate(self._named_stages())
+        ]
+        parts.append(("head", self.head, learning_rate * head_learning_rate_factor))
+        groups = []
+        for name, module, rate in parts:
+            trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+            for suffix, members, decay in (
+                ("weights", [p for p in trained if p.ndim > 1], weight_decay),
+                ("biases and norms", [p for p in trained if p.ndim <= 1], 0.0),
+            ):
+                if members:
+                    groups.append({"name": f"{name}: {suffix}", "params": members, "lr": rate, "weight_decay": decay})
+        return groups
+
+    def _named_stages(self) -> list[tuple[str, nn.Module]]:
+        return list(zip(self.stage_names, self.stages, strict=True))
+
+
+def build_classifier(
+    name: str, *, weights: str, num_classes: int, image_size: int, dropout: float = 0.0, progress: DownloadProgress | None = None
+) -> Classifier:
+    """A classifier on the CPU in training mode, everything trainable.
+
+    The head's first weights come from torch's global generator: seed it for a repeatable start. `weights` is "default", the
+    name of published weights, or "none" for random ones. `progress(done, total)` hears of a download's bytes.
+    Raises UnknownBackbone, WeightsUnavailable.
+    """
+    entry = backbone(name)
+    if entry.source == "timm":
+        model, mean, std = _timm_model(entry, weights, image_size)
+    else:
+        chosen = None if weights == "none" else find_weights(entry, weights)
+        if chosen is None and weights != "none":
+            raise WeightsUnavailable(f"{name} has no weights named {weights!r}.")
+        build = _bundled_model if entry.source == "bundled" else _torchvision_model
+        model, mean, std = build(entry, chosen, image_size, progress)
+    return Classifier(split_into_stages(model), num_classes, dropout, mean, std)
+
+
+_Built = tuple[nn.Module, Channels, Channels]
+
+
+def _bundled_model(entry: Backbone, weights: Weights | None, _image_size: int, progress: DownloadProgress | None) -> _Built:
+    model = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
+    if weights:
+        # The package names its 296 tensors differently, but in the order in which timm has them.
+        ours, theirs = model.state_dict(), load_state(entry, weights, progress)
+        shapes = [(a.shape, b.shape) for a, b in zip(ours.values(), theirs.values(), strict=True)]
+        if any(a != b for a, b in shapes):
+            raise WeightsUnavailable(
+                f"The package of {entry.name} holds other weights than expected; install the version in requirements.txt."
+            )
+        model.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
+    return model, _HALF, _HALF
+
+
+def _torchvision_model(entry: Backbone, weights: Weights | None, image_size: int, progress: DownloadProgress | None) -> _Built:
+    state = load_state(entry, weights, progress) if weights else None
+    model = torchvision.models.get_model(entry.name, weights=None, **torchvision_arguments(entry.name, image_size))
+    if state is not None:
+        if isinstance(model, torchvision.models.VisionTransformer):
+            state = dict(interpolate_embeddings(image_size, model.patch_size, state))
+        _load(model, state, entry.name)
+    if entry.name in _NORMALISED_BY_HALF:
+        return model, _HALF, _HALF
+    return model, weights.mean if weights else _IMAGENET_MEAN, weights.std if weights else _IMAGENET_STD
+
+
+def torchvision_arguments(name: str, image_size: int) -> dict[str, Any]:
+    """What a constructor needs besides its name: auxiliary heads are left off, and some networks are built for one image size."""
+    if name in _NORMALISED_BY_HALF:
+        return {"aux_logits": False, "init_weights": False, "transform_input": False}
+    if name.startswith("vit_"):
+        return {"image_size": image_size}
+    if name.startswith("maxvit"):
+        return {"input_size": (image_size, image_size)}
+    return {}
+
+
+def _load(model: nn.Module, state: dict[str, torch.Tensor], name: str) -> None:
+    """All of the model's tensors must come from `state`; what `state` has beyond them are auxiliary heads."""
+    try:
+        result = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise WeightsUnavailable(f"The weights on disk are not those of {name}: {str(error).splitlines()[-1].strip()}") from error
+    extra = [key for key in result.unexpected_keys if not key.lower().startswith("aux")]
+    missing = [key for key in result.missing_keys if not key.endswith("num_batches_tracked")]
+    if extra or missing:
+        raise WeightsUnavailable(
+            f"The weights on disk are not those of {name}: {len(missing)} tensors are missing, {len(extra)} unknown. Delete the file."
+        )
+
+
+def _timm_model(entry: Backbone, weights: str, image_size: int) -> _Built:
+    name = entry.name.removeprefix(TIMM_PREFIX)
+    settings = timm.get_pretrained_cfg(name)
+    fixed = {"img_size": image_size} if settings and settings.fixed_input_size else {}
+    try:
+        model = timm.create_model(name, pretrained=weights != "none", num_classes=0, **fixed)
+    except Exception as error:  # huggingface_hub, its HTTP client and timm raise many kinds
+        if weights == "none":
+            raise
+        raise WeightsUnavailable(
+            f"The weights of {entry.name} could not be fetched from huggingface.co/{getattr(settings, 'hf_hub_id', None) or 'timm'} "
+            f"({(str(error).splitlines() or [''])[0]}). Place them in the Hugging Face cache ($HF_HOME/hub), "
+            f"or choose the bundled backbone efficientnet_lite0, which needs no network."
+        ) from error
+    if settings is None:
+        return model, _IMAGENET_MEAN, _IMAGENET_STD
+    return model, tuple(settings.mean), tuple(settings.std)

@@ -1,0 +1,140 @@
+"""Cached loading for Explore: evaluation files and the image stores behind them, each cache bounded.
+
+Keys carry the time and size of the file, so a run that was evaluated again is read again. Nothing here calls Streamlit's
+elements; what cannot be had is told by an exception or, for images, in `RunImages.problem`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from cifar_tl.config import RunConfig
+from cifar_tl.data.sources import find_store
+from cifar_tl.data.store import ImageStore
+from cifar_tl.errors import CifarTLError, RunInvalid
+from cifar_tl.evaluation.analysis import confusion_matrix
+from cifar_tl.evaluation.arrays import Evaluation, load_evaluation
+from cifar_tl.paths import RunFolder, stores_root
+from cifar_tl.runs.store import RunManifest, find_run, read_config, read_manifest
+
+# 10,000 images of a network with 1,280 features take 28 MB.
+MAX_EVALUATIONS = 6
+MAX_STORES = 6
+# Looking for the store of a folder lists that folder: a second for 100,000 files, too long for every click.
+STORE_FOLDER_SECONDS = 30
+SPLITS = ("test", "dev")
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """The stored images of a run, or in one line why there are none to show."""
+
+    store: ImageStore | None
+    problem: str = ""
+
+    def of(self, evaluation: Evaluation, positions: np.ndarray) -> np.ndarray | None:
+        """uint8, n x H x W x 3: the images at these positions of the evaluation; None if there are none to show."""
+        if self.store is None or evaluation.store_split not in self.store:
+            return None
+        images = self.store[evaluation.store_split].images_NHWC
+        rows = evaluation.rows_N[positions]
+        return None if len(rows) and rows.max() >= len(images) else np.asarray(images[rows])
+
+
+@dataclass(frozen=True)
+class Explored:
+    """One evaluated split of one run: everything that the views of Explore show."""
+
+    run_id: str
+    split: str
+    manifest: RunManifest
+    evaluation: Evaluation
+    matrix_CC: np.ndarray
+    images: RunImages
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.manifest.class_names
+
+
+def evaluated_splits(run_id: str) -> list[str]:
+    """Splits with an evaluation file, test first. Raises RunNotFound."""
+    folder = find_run(run_id)
+    return [split for split in SPLITS if folder.evaluation_of(split).is_file()]
+
+
+def explored(run_id: str, split: str) -> Explored:
+    """Load what the views need. Raises RunNotFound, RunInvalid (damaged files)."""
+    folder = find_run(run_id)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise RunInvalid(f"Run {run_id} has an evaluation but no run.json, so its class names are unknown.")
+    evaluation, matrix_CC = _evaluation(str(folder.evaluation_of(split)), _stamp(folder.evaluation_of(split)), len(manifest.class_names))
+    return Explored(run_id, split, manifest, evaluation, matrix_CC, run_images(folder, manifest))
+
+
+def run_images(folder: RunFolder, manifest: RunManifest) -> RunImages:
+    """The image store that a run was trained on, if it is on this machine and still the same."""
+    try:
+        config = read_config(folder)
+        found = _store_folder(str(stores_root()), config.source, config.store_resolution, config.seed)
+        store = None if found is None else _store(str(found), _stamp(found))
+    except CifarTLError as error:
+        return RunImages(None, f"The images cannot be shown: {error}")
+    if store is None:
+        return RunImages(None, _missing(config, manifest))
+    if store.info.fingerprint != manifest.data_fingerprint:
+        return RunImages(
+            None, f"The images cannot be shown: {manifest.data_title} on this machine is not the data this run was trained on."
+        )
+    return RunImages(store)
+
+
+def _missing(config: RunConfig, manifest: RunManifest) -> str:
+    return (
+        f"The images of {manifest.data_title} are not on this machine, so they cannot be shown; all numbers are complete. "
+        f"To get them: python -m cifar_tl data prepare {config.source}"
+    )
+
+
+@st.cache_resource(max_entries=MAX_EVALUATIONS, show_spinner="Reading the evaluation")
+def _evaluation(path: str, stamp: tuple[int, int], num_classes: int) -> tuple[Evaluation, np.ndarray]:  # noqa: ARG001 - part of the key
+    evaluation = load_evaluation(Path(path))
+    _check(evaluation, Path(path), num_classes)
+    return evaluation, confusion_matrix(evaluation.labels_N, evaluation.predictions_N, num_classes)
+
+
+def _check(evaluation: Evaluation, path: Path, num_classes: int) -> None:
+    """A file that can be read may still not be this run's."""
+    lengths = {len(array) for array in (evaluation.labels_N, evaluation.top_classes_NK, evaluation.probabilities_NC, evaluation.rows_N)}
+    labels = evaluation.labels_N
+    is_whole = lengths == {len(labels)} and len(labels) > 0 and evaluation.num_classes == num_classes
+    if (
+        not is_whole
+        or min(labels.min(), evaluation.top_classes_NK.min()) < 0
+        or max(labels.max(), evaluation.top_classes_NK.max()) >= num_classes
+    ):
+        raise RunInvalid(
+            f"The evaluation file {path} does not fit its run of {num_classes} classes. "
+            f"Evaluate the run again: python -m cifar_tl evaluate {path.parent.parent.name} --split {path.stem}"
+        )
+
+
+@st.cache_data(max_entries=MAX_STORES, ttl=STORE_FOLDER_SECONDS, show_spinner=False)
+def _store_folder(root: str, source: str, store_resolution: int, seed: int) -> Path | None:  # noqa: ARG001 - part of the key
+    return find_store(source, store_resolution, seed)
+
+
+@st.cache_resource(max_entries=MAX_STORES, show_spinner=False)
+def _store(path: str, stamp: tuple[int, int]) -> ImageStore:  # noqa: ARG001 - part of the key
+    return ImageStore(Path(path))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return (stat.st_mtime_ns, stat.st_size)

@@ -1,0 +1,114 @@
+"""How long a run would take here: measured in the prediction process while the form is open, shown when it is known.
+
+Owns which settings change the time, when to measure (once a set of settings has rested for one refresh) and the sentence.
+Never waits; `estimate_line` is called from a fragment that refreshes itself while `is_missing`.
+"""
+
+import json
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from cifar_tl.answers import EpochEstimate, Hardware
+from cifar_tl.config import CHOICE_LABELS, RunConfig
+from cifar_tl.errors import CifarTLError
+from cifar_tl.ui import cached
+from cifar_tl.ui.predictor import result_of
+from cifar_tl.ui.widgets import format_duration
+
+# These change what is learned, not how long a step takes.
+WITHOUT_EFFECT_ON_TIME = frozenset(
+    {
+        "name",
+        "learning_rate",
+        "head_learning_rate_factor",
+        "stage_learning_rate_decay",
+        "schedule",
+        "warmup_fraction",
+        "class_balance",
+        "early_stopping_patience",
+        "weights",
+        "weight_decay",
+        "label_smoothing",
+        "dropout",
+        "seed",
+        "log_every_steps",
+    }
+)
+_PENDING = "train.pending_estimate"
+
+
+@dataclass
+class PendingEstimate:
+    """What this session wants measured (`wanted`) and what is being measured for it (`measuring`, with its future)."""
+
+    wanted: str = ""
+    measuring: str = ""
+    future: Future[Any] | None = None
+
+
+def estimate_key(config: RunConfig) -> str:
+    """Equal for two sets of settings that take equally long."""
+    values = config.model_dump(mode="json")
+    return json.dumps({name: value for name, value in values.items() if name not in WITHOUT_EFFECT_ON_TIME}, sort_keys=True)
+
+
+def is_missing(config: RunConfig) -> bool:
+    """True while the estimate of these settings is not known."""
+    return estimate_key(config) not in cached.epoch_estimates()
+
+
+def request_estimate(config: RunConfig) -> None:
+    """Bring the measurement of these settings one refresh further: collect a finished one, or begin one that is still wanted."""
+    pending = _pending()
+    if pending.future is not None and pending.future.done():
+        _keep(pending)
+    key = estimate_key(config)
+    # Somebody who turns a knob five times wants the last value measured, not all five.
+    has_rested, pending.wanted = pending.wanted == key, key
+    if has_rested and pending.future is None and is_missing(config):
+        pending.future = cached.predictor().submit("cifar_tl.probe:measure_epoch", config.model_dump(mode="json"))
+        pending.measuring = key
+
+
+def _pending() -> PendingEstimate:
+    value = st.session_state.setdefault(_PENDING, PendingEstimate())
+    assert isinstance(value, PendingEstimate)
+    return value
+
+
+def _keep(pending: PendingEstimate) -> None:
+    assert pending.future is not None
+    try:
+        estimate: EpochEstimate | CifarTLError = result_of(pending.future)
+    except CifarTLError as error:
+        estimate = error
+    cached.remember_estimate(pending.measuring, estimate)
+    pending.future, pending.measuring = None, ""
+
+
+def forget_estimate(config: RunConfig) -> None:
+    """Measure these settings again."""
+    cached.epoch_estimates().pop(estimate_key(config), None)
+
+
+def known_estimate(config: RunConfig) -> EpochEstimate | CifarTLError | None:
+    """The measured estimate, why there is none, or None while it is not known."""
+    return cached.epoch_estimates().get(estimate_key(config))
+
+
+def sentence_of(estimate: EpochEstimate, hardware: Hardware | None) -> str:
+    """Such as: About 42 s per epoch, 3 min 30 s in all, on 2 CPU cores (bfloat16)."""
+    precision = CHOICE_LABELS.get(estimate.precision, estimate.precision)
+    where = device_in_words(estimate.device, hardware)
+    return f"About **{format_duration(estimate.epoch_seconds)} per epoch**, {format_duration(estimate.run_seconds)} in all, on {where} ({precision})."
+
+
+def device_in_words(device: str, hardware: Hardware | None) -> str:
+    """'2 CPU cores', or the GPU's own name where it is known."""
+    if device == "cpu":
+        count = hardware.cpu_count if hardware else 0
+        return f"{count} CPU core{'s' if count > 1 else ''}" if count else "the CPU"
+    return hardware.device_name if hardware else f"the {CHOICE_LABELS.get(device, device)}"

@@ -1,0 +1,136 @@
+"""The command line as a person types it: real processes, exit codes, one JSON object as the last line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_tl.paths import PROJECT_ROOT
+
+TRAIN = ["train", "--source", "shapes", "--backbone", "efficientnet_lite0", "--trainable", "head", "--image-size", "64", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def call(home):
+    """`call(*arguments)` runs `python -m cifar_tl` with folders of its own and returns the finished process."""
+    environment = os.environ | {
+        "CIFAR_TL_DATA": str(home / "data"),
+        "CIFAR_TL_CACHE": str(home / "cache"),
+        "CIFAR_TL_CHECKPOINTS": str(home / "checkpoints"),
+    }
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "cifar_tl", *arguments]
+        return subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False, timeout=280)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(call) -> dict:
+    """A real run on all of shapes; its JSON."""
+    done = call(*TRAIN, "--epochs", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def test_train_prints_what_the_run_reached(trained):
+    assert trained["status"] == "completed"
+    assert Path(trained["run_dir"]).is_dir()
+    assert trained["seconds"] > 0
+    assert 0.3 < trained["test_accuracy"] <= trained["test_top5"] <= 1
+    assert 0.3 < trained["best_dev_accuracy"] <= 1
+
+
+def test_runs_lists_the_run(trained, call):
+    done = call("runs", "--json")
+    assert [row["run_id"] for row in json.loads(done.stdout)["runs"]] == [trained["run_id"]]
+
+
+def test_predict_answers_per_file_and_names_the_broken_one(trained, call, tmp_path):
+    picture, broken = tmp_path / "picture.png", tmp_path / "broken.jpg"
+    Image.fromarray(np.full((50, 80, 3), 128, np.uint8)).save(picture)
+    broken.write_bytes(b"this is no picture")
+    done = call("predict", trained["run_id"], str(picture), str(broken), str(tmp_path / "absent.png"), "--json")
+    assert done.returncode == 0, done.stderr
+    first, second, third = json.loads(done.stdout)["files"]
+    probabilities = [item["probability"] for item in first["classes"]]
+    assert len(probabilities) == 5
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert second["error"]
+    assert "\n" not in second["error"]
+    assert third["error"]
+
+
+def test_predict_fails_when_no_file_answers(trained, call, tmp_path):
+    done = call("predict", trained["run_id"], str(tmp_path / "absent.png"), "--json")
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_evaluate_repeats_the_test_accuracy(trained, call):
+    done = call("evaluate", trained["run_id"], "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["accuracy"] == pytest.approx(trained["test_accuracy"], abs=0.002)
+
+
+def test_data_prepare_tells_sizes_and_classes(call):
+    done = call("data", "prepare", "shapes", "--json")
+    facts = json.loads(done.stdout)
+    assert facts["split_sizes"] == {"train": 4000, "test": 1000}
+    assert facts["num_classes"] == 20
+
+
+def test_stop_of_an_ended_run_says_that_it_is_not_running(trained, call):
+    done = call("stop", trained["run_id"], "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["was_running"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--epochs", "0"], "Epochs"),
+        (["train", "--epochs", "many"], "epochs"),
+        (["train", "--backbone", "resnet5000", "--source", "shapes"], "resnet5000"),
+        (["train", "--source", "folder:/no/such/folder"], "/no/such/folder"),
+        (["train", "--colour", "red"], "colour"),
+        (["dance"], "dance"),
+        (["train", "--weights", "none", "--source", "shapes"], "frozen random backbone"),
+    ],
+)
+def test_wrong_use_is_one_line_on_standard_error_and_exit_code_two(call, arguments, words):
+    done = call(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_fails_is_exit_code_one_with_its_reason(call):
+    done = call(
+        "train", "--source", "shapes", "--backbone", "resnet18", "--trainable", "head", "--epochs", "1", "--image-size", "64", "--json"
+    )
+    assert done.returncode == 1
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["status"] == "failed"
+    assert "efficientnet_lite0" in result["error"]
+
+
+@pytest.mark.parametrize("command", [["stop"], ["predict"], ["evaluate"]])
+def test_a_run_that_does_not_exist_is_one_line(call, command):
+    done = call(*command, "nothing-here", *(["x.png"] if command == ["predict"] else []))
+    assert done.returncode == 1
+    assert "nothing-here" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
