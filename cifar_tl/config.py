@@ -314,6 +314,7 @@ class RunConfig(BaseModel):
         section="Regularisation",
         ge=0,
         lt=1,
+        step=0.001,
     )
 
     # Hardware

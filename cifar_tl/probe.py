@@ -43,7 +43,7 @@ def measure_epoch(config_values: dict[str, Any]) -> EpochEstimate:
     classifier = build_classifier(
         config.backbone, weights="none", num_classes=sizes.num_classes, image_size=config.image_size, dropout=config.dropout
     )
-    classifier.to(compute.device, memory_format=torch.channels_last)
+    classifier.to(memory_format=torch.channels_last).to(compute.device)
     classifier.set_freeze_batch_norm(config.freeze_batch_norm)
     timer = _Timer(config, compute, classifier, sizes.resolution, sizes.num_classes)
     forward = timer.seconds_per_image(timer.evaluate)
@@ -72,7 +72,7 @@ class _Timer:
 
     def __init__(self, config: RunConfig, compute: Compute, classifier: Classifier, resolution: int, num_classes: int) -> None:
         self.config, self.compute, self.classifier, self.num_classes = config, compute, classifier, num_classes
-        self.preprocessing = Preprocessing(resolution, config.image_size, tuple(classifier.mean), tuple(classifier.std))
+        self.preprocessing = Preprocessing(resolution, config.image_size, classifier.mean, classifier.std)
         pixels = np.random.default_rng(0).integers(0, 256, (config.batch_size, resolution, resolution, 3), np.uint8)
         self.images_BCHW = torch.from_numpy(pixels).to(compute.device).permute(0, 3, 1, 2)
         self.labels_B = torch.zeros(config.batch_size, dtype=torch.int64, device=compute.device)

@@ -1,8 +1,8 @@
 """Small CIFAR data sets made up for tests, in the three published forms, with formats whose MD5s fit them.
 
-    content = made_content(published.CIFAR100)
-    form = write_archive(content, published.CIFAR100, root)
-    monkeypatch.setitem(published.FORMATS, "cifar100", form)
+content = made_content(published.CIFAR100)
+form = write_archive(content, published.CIFAR100, root)
+monkeypatch.setitem(published.FORMATS, "cifar100", form)
 """
 
 import hashlib

@@ -10,7 +10,7 @@ Needs no torch. Weights are not written: a made run can be looked at, not predic
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,6 @@ def make_run(
     its settings and nothing else. `settings` are further RunConfig values. Evaluation files only for completed runs.
     """
     assert status in STATUSES
-    random = np.random.default_rng(seed)
     folder = RunFolder(root / run_id)
     folder.path.mkdir(parents=True)
     config = make_config(source=source, name=name, epochs=epochs, **({"head_epochs": 1} | settings))
@@ -93,9 +92,7 @@ def make_run(
     if status != "empty":
         write_manifest(folder, _manifest(run_id, config, num_classes, data_fingerprint, created))
         evaluation = made_evaluation(test_images, num_classes, seed=seed)
-        with EventWriter(folder.events) as writer:
-            for event in _events(status, config, num_classes, steps_per_epoch, evaluation, random):
-                writer.write(event)
+        _write_events(folder, _events(status, config, num_classes, steps_per_epoch, evaluation, np.random.default_rng(seed)))
         if status == "completed" and with_evaluation:
             save_evaluation(folder.evaluation_of("test"), evaluation)
             save_evaluation(
@@ -165,6 +162,12 @@ def _manifest(run_id: str, config: RunConfig, num_classes: int, data_fingerprint
         stage_names=("stem", "stage 1", "stage 2", "head"),
         versions={"torch": "0"},
     )
+
+
+def _write_events(folder: RunFolder, events: Iterable[Event]) -> None:
+    with EventWriter(folder.events) as writer:
+        for event in events:
+            writer.write(event)
 
 
 def _events(

@@ -189,7 +189,7 @@ def _eight_bits_of_floats(values_HW: np.ndarray) -> np.ndarray:
 def _stretched(values_HW: np.ndarray) -> np.ndarray:
     """float64 values -> 0..255 from their lowest to their highest."""
     low, high = values_HW.min(), values_HW.max()
-    return np.rint((values_HW - low) * (255 / max(high - low, np.finfo(np.float64).tiny))).astype(np.uint8)
+    return np.rint((values_HW - low) * 255 / max(high - low, np.finfo(np.float64).tiny)).astype(np.uint8)
 
 
 def _one_line(error: Exception) -> str:

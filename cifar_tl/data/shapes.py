@@ -5,7 +5,8 @@ star_6). No class is the left-right mirror of another, since training mirrors im
 
 The same seed gives the same bytes on every machine: random numbers are raw PCG64 words, pixels are made with integers and
 single IEEE operations, and tables of sines are rounded far above the last bit, in which mathematical libraries differ.
-Drawing takes about 2 s for the whole set on one core.
+Drawing the whole set takes about 2.5 s on one core. A linear head on frozen ImageNet features (EfficientNet-Lite0, 96 px)
+gets 76 % of the test images right.
 
 Shapes of arrays: B images, S x S samples per image (3 x 3 per pixel), H = W = 32 pixels.
 """

@@ -4,20 +4,25 @@ Owns freezing, what trains at which learning rate, and where a network can be cu
 `models.stages`, its weights in `models.weights`, what there is to pick from in `models.catalog`.
 """
 
+import urllib.error
+import urllib.request
 from typing import Any, Self
 
 import timm
 import torch
 import torchvision
+from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
 from torch import nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
+from cifar_tl.config import BUNDLED_BACKBONE
 from cifar_tl.errors import WeightsUnavailable
-from cifar_tl.models.catalog import TIMM_PREFIX, Backbone, Weights, backbone, find_weights
+from cifar_tl.models.catalog import TIMM_PREFIX, Backbone, Weights, backbone, find_weights, weights_on_disk, weights_path
 from cifar_tl.models.stages import Stages, split_into_stages
 from cifar_tl.models.weights import DownloadProgress, load_state
 
 Channels = tuple[float, float, float]  # one value for each of R, G, B
+_HUB_SECONDS = 10
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _HALF: Channels = (0.5, 0.5, 0.5)
 _IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
@@ -155,8 +160,7 @@ def _bundled_model(entry: Backbone, weights: Weights | None, _image_size: int, p
     if weights:
         # The package names its 296 tensors differently, but in the order in which timm has them.
         ours, theirs = model.state_dict(), load_state(entry, weights, progress)
-        shapes = [(a.shape, b.shape) for a, b in zip(ours.values(), theirs.values(), strict=True)]
-        if any(a != b for a, b in shapes):
+        if [tensor.shape for tensor in ours.values()] != [tensor.shape for tensor in theirs.values()]:
             raise WeightsUnavailable(
                 f"The package of {entry.name} holds other weights than expected; install the version in requirements.txt."
             )
@@ -170,7 +174,7 @@ def _torchvision_model(entry: Backbone, weights: Weights | None, image_size: int
     if state is not None:
         if isinstance(model, torchvision.models.VisionTransformer):
             state = dict(interpolate_embeddings(image_size, model.patch_size, state))
-        _load(model, state, entry.name)
+        _load(model, state, entry.name, weights)
     if entry.name in _NORMALISED_BY_HALF:
         return model, _HALF, _HALF
     return model, weights.mean if weights else _IMAGENET_MEAN, weights.std if weights else _IMAGENET_STD
@@ -187,17 +191,19 @@ def torchvision_arguments(name: str, image_size: int) -> dict[str, Any]:
     return {}
 
 
-def _load(model: nn.Module, state: dict[str, torch.Tensor], name: str) -> None:
-    """All of the model's tensors must come from `state`; what `state` has beyond them are auxiliary heads."""
+def _load(model: nn.Module, state: dict[str, torch.Tensor], name: str, weights: Weights | None) -> None:
+    """All of the model's tensors must come from `state`, unless the weights are of the convolutions only; auxiliary heads are left over."""
+    path = weights_path(name, weights.name) if weights else None
     try:
         result = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise WeightsUnavailable(f"The weights on disk are not those of {name}: {str(error).splitlines()[-1].strip()}") from error
+        raise WeightsUnavailable(f"The weights in {path} are not those of {name}: {str(error).splitlines()[-1].strip()}") from error
     extra = [key for key in result.unexpected_keys if not key.lower().startswith("aux")]
-    missing = [key for key in result.missing_keys if not key.endswith("num_batches_tracked")]
+    may_miss = ("num_batches_tracked",) if weights is None or weights.has_all_layers else ("num_batches_tracked", "classifier")
+    missing = [key for key in result.missing_keys if not any(word in key for word in may_miss)]
     if extra or missing:
         raise WeightsUnavailable(
-            f"The weights on disk are not those of {name}: {len(missing)} tensors are missing, {len(extra)} unknown. Delete the file."
+            f"The weights in {path} are not those of {name}: {len(missing)} tensors are missing, {len(extra)} unknown. Delete the file."
         )
 
 
@@ -205,16 +211,31 @@ def _timm_model(entry: Backbone, weights: str, image_size: int) -> _Built:
     name = entry.name.removeprefix(TIMM_PREFIX)
     settings = timm.get_pretrained_cfg(name)
     fixed = {"img_size": image_size} if settings and settings.fixed_input_size else {}
+    if weights != "none" and not weights_on_disk(entry.name):
+        _require_hub(entry.name)
     try:
         model = timm.create_model(name, pretrained=weights != "none", num_classes=0, **fixed)
     except Exception as error:  # huggingface_hub, its HTTP client and timm raise many kinds
         if weights == "none":
             raise
-        raise WeightsUnavailable(
-            f"The weights of {entry.name} could not be fetched from huggingface.co/{getattr(settings, 'hf_hub_id', None) or 'timm'} "
-            f"({(str(error).splitlines() or [''])[0]}). Place them in the Hugging Face cache ($HF_HOME/hub), "
-            f"or choose the bundled backbone efficientnet_lite0, which needs no network."
-        ) from error
+        raise WeightsUnavailable(_no_timm_weights(entry.name, (str(error).splitlines() or [type(error).__name__])[0])) from error
     if settings is None:
         return model, _IMAGENET_MEAN, _IMAGENET_STD
     return model, tuple(settings.mean), tuple(settings.std)
+
+
+def _require_hub(name: str) -> None:
+    """huggingface_hub retries for three quarters of a minute when there is no network; one short try decides sooner."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(ENDPOINT, method="HEAD"), timeout=_HUB_SECONDS).close()
+    except urllib.error.HTTPError:
+        pass  # it answered
+    except OSError as error:
+        raise WeightsUnavailable(_no_timm_weights(name, str(getattr(error, "reason", error)))) from error
+
+
+def _no_timm_weights(name: str, reason: str) -> str:
+    return (
+        f"The weights of {name} could not be fetched from {ENDPOINT}/timm ({reason}). Place the repository in {HF_HUB_CACHE} "
+        f"(huggingface_hub's cache), or choose the bundled backbone {BUNDLED_BACKBONE}, which needs no network."
+    )

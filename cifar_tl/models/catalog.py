@@ -35,6 +35,11 @@ class Weights:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    @property
+    def has_all_layers(self) -> bool:
+        """False for weights of the convolutions only (torchvision's VGG-16 for detectors): they have no ImageNet accuracy."""
+        return self.top1 is not None
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -81,20 +86,30 @@ def _backbone(entry: dict[str, Any]) -> Backbone:
 
 
 @lru_cache(maxsize=1)
-def timm_names() -> dict[str, bool]:
-    """timm's model names, each with whether pretrained weights are published for it."""
-    raw = json.loads((_FOLDER / "timm_names.json").read_text("utf-8"))
-    pretrained = set(raw["pretrained"])
-    return {name: name in pretrained for name in raw["names"]}
+def _timm() -> dict[str, Any]:
+    return dict(json.loads((_FOLDER / "timm_names.json").read_text("utf-8")))
+
+
+@lru_cache(maxsize=1)
+def timm_names() -> frozenset[str]:
+    """timm's model names, without tags."""
+    return frozenset(_timm()["names"])
+
+
+def _timm_name(name: str) -> tuple[str, str]:
+    """`timm:resnet50.a1_in1k` -> architecture and tag; the tag chooses among published weights and may be empty."""
+    architecture, _, tag = name.removeprefix(TIMM_PREFIX).partition(".")
+    return architecture, tag
 
 
 def backbone(name: str) -> Backbone:
     """Raises UnknownBackbone, naming the nearest matches."""
     if name.startswith(TIMM_PREFIX):
-        # timm's own tags (resnet50.a1_in1k) choose among published weights; the part before the dot is the architecture.
-        if name.removeprefix(TIMM_PREFIX).split(".")[0] in timm_names():
+        architecture, tag = _timm_name(name)
+        tags = _timm()["tags"].get(architecture, [])
+        if architecture in timm_names() and (not tag or tag in tags):
             return Backbone(name, "timm")
-        known = [TIMM_PREFIX + other for other in timm_names()]
+        known = [f"{TIMM_PREFIX}{architecture}.{other}" for other in tags] or [TIMM_PREFIX + other for other in timm_names()]
     else:
         found = next((entry for entry in backbones() if entry.name == name), None)
         if found:
@@ -136,15 +151,22 @@ def weights_on_disk(name: str, weights: str = "default") -> bool:
     if weights == "none":
         return True
     if name.startswith(TIMM_PREFIX):
-        return any(_timm_hub_folders(name))
+        return bool(_timm_hub_folders(name))
     path = weights_path(name, weights)
     return path is not None and path.is_file()
 
 
 def _timm_hub_folders(name: str) -> list[Path]:
+    """Snapshots of the repositories that this name may stand for, in the cache that huggingface_hub keeps."""
+    architecture, tag = _timm_name(name)
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    return [path for path in hub.glob(f"models--timm--{name.removeprefix(TIMM_PREFIX)}*") if any((path / "snapshots").glob("*/*"))]
+    repositories = (
+        [f"{architecture}.{tag}"]
+        if tag
+        else [architecture, *(f"{architecture}.{other}" for other in _timm()["tags"].get(architecture, []))]
+    )
+    return [snapshot for repository in repositories for snapshot in (hub / f"models--timm--{repository}" / "snapshots").glob("*/*")]
 
 
 def problems(config: RunConfig) -> list[str]:
@@ -154,6 +176,8 @@ def problems(config: RunConfig) -> list[str]:
     except UnknownBackbone as error:
         return [str(error)]
     found = [*_weights_problems(entry, config), *_size_problems(entry, config)]
+    if entry.source == "timm" and config.trainable == "last_stages" and _timm_name(entry.name)[0] not in _timm()["in_stages"]:
+        found.append(f"{entry.name} cannot be cut into stages here: choose 'Head only', 'Everything' or 'Head first, then everything'.")
     stages = len(entry.stage_names)
     if config.trainable == "last_stages" and stages and config.trainable_stages > stages:
         found.append(
@@ -168,13 +192,19 @@ def _weights_problems(entry: Backbone, config: RunConfig) -> list[str]:
     if config.weights == "none":
         return []
     if entry.source == "timm":
-        name = entry.name.removeprefix(TIMM_PREFIX).split(".")[0]
+        architecture, _ = _timm_name(entry.name)
         if config.weights != "default":
             return ["timm's weights are chosen in the backbone's name, as timm:NAME.TAG; leave the weights at default."]
+        published = architecture in _timm()["tags"]
         return (
-            [] if timm_names()[name] else [f"timm has no pretrained weights for {name}; set the weights to none to train it from scratch."]
+            [] if published else [f"timm has no pretrained weights for {architecture}; set the weights to none to train it from scratch."]
         )
-    if find_weights(entry, config.weights) is None:
+    chosen = find_weights(entry, config.weights)
+    if chosen is not None and not chosen.has_all_layers and config.trainable != "everything":
+        return [
+            f"The weights {chosen.name} of {entry.name} are of its convolutions only, so its fully connected layers must train: choose 'Everything'."
+        ]
+    if chosen is None:
         names = ", ".join(["default", *(weights.name for weights in entry.weights), "none"])
         return [f"{entry.name} has no weights named {config.weights!r}. There are: {names}."]
     return []

@@ -4,6 +4,7 @@ Run it after torchvision or timm moved. Smallest image sizes are found by trying
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import timm
 import torch
 import torchvision.models as tv
 from accelerate import init_empty_weights
+from timm.models import is_model_in_modules
 from torch import nn
 
 from cifar_tl.config import BUNDLED_BACKBONE
@@ -109,18 +111,27 @@ def _weights(weights: Any) -> dict[str, Any]:
         "url": weights.url,
         "file_name": weights.url.rsplit("/", 1)[1],
         "megabytes": round(float(weights.meta["_file_size"]), 1),
-        "top1": round(metrics["acc@1"] / 100, 5),
-        "top5": round(metrics["acc@5"] / 100, 5),
+        "top1": _fraction(metrics["acc@1"]),
+        "top5": _fraction(metrics["acc@5"]),
         "crop_size": int(transforms.crop_size[0]),
         "mean": list(transforms.mean),
         "std": list(transforms.std),
     }
 
 
-def timm_entries() -> dict[str, list[str]]:
-    pretrained = {name.split(".")[0] for name in timm.list_models(pretrained=True)}
+def _fraction(percent: float) -> float | None:
+    """None for weights without a classifier (VGG-16 for detectors), whose accuracy is given as nan."""
+    return None if math.isnan(percent) else round(percent / 100, 5)
+
+
+def timm_entries() -> dict[str, Any]:
+    """timm's names; which have published weights, under which tags; which are cut into stages (`models.stages` knows two families)."""
+    tags: dict[str, list[str]] = {}
+    for tagged in timm.list_models(pretrained=True):
+        name, _, tag = tagged.partition(".")
+        tags.setdefault(name, []).append(tag)
     names = timm.list_models()
-    return {"names": names, "pretrained": [name for name in names if name in pretrained]}
+    return {"names": names, "tags": tags, "in_stages": [name for name in names if is_model_in_modules(name, ("efficientnet", "resnet"))]}
 
 
 def main() -> None:

@@ -91,5 +91,6 @@ def _check_hash(file_name: str, digest: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    reason = getattr(error, "reason", None) or error
+    # A refused connection hides in URLError's reason; an HTTP status is in the error itself.
+    reason = error.reason if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError) else error
     return (str(reason).splitlines() or [type(error).__name__])[0]

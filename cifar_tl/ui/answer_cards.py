@@ -12,19 +12,27 @@ PICTURE_WIDTH = 180
 
 
 def answer_cards(answers: Sequence[Answer]) -> None:
-    """All answers in order, two cards a row."""
-    for start in range(0, len(answers), CARDS_A_ROW):
-        row = answers[start : start + CARDS_A_ROW]
+    """First what could not be answered, a line per reason; then the answers in order, two cards a row."""
+    for reason, names in names_by_error(answers).items():
+        st.error(f"**{', '.join(plain(name) for name in names)}**: {plain(reason)}", icon=":material/broken_image:")
+    answered = [answer for answer in answers if not answer.error]
+    for start in range(0, len(answered), CARDS_A_ROW):
+        row = answered[start : start + CARDS_A_ROW]
         for column, answer in zip(st.columns(CARDS_A_ROW), row, strict=False):
             with column.container(border=True, height="stretch"):
                 _card(answer)
 
 
+def names_by_error(answers: Sequence[Answer]) -> dict[str, list[str]]:
+    """Files that share a reason share a line: damaged weights or a dead process are told once, not for each picture."""
+    names: dict[str, list[str]] = {}
+    for answer in answers:
+        if answer.error:
+            names.setdefault(answer.error, []).append(answer.name)
+    return names
+
+
 def _card(answer: Answer) -> None:
-    if answer.error:
-        st.markdown(f"**{plain(answer.name)}**")
-        st.error(plain(answer.error), icon=":material/broken_image:")
-        return
     picture, classes = st.columns([2, 3])
     with picture:
         st.image(answer.preview_png, width=PICTURE_WIDTH)

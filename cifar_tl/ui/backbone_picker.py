@@ -62,7 +62,7 @@ def facts_of(backbone: Backbone) -> str:
     if backbone.gflops:
         facts.append(f"{backbone.gflops:.2g} GFLOPs an image")
     if backbone.imagenet_top1:
-        facts.append(f"{format_percent(backbone.imagenet_top1)} ImageNet top-1")
+        facts.append(f"{format_percent(backbone.imagenet_top1)} ImageNet top-1".replace(" %", "\u00a0%"))
     facts.append(_weights_in_words(backbone))
     return plain(" · ".join(facts))
 

@@ -37,6 +37,8 @@ WITHOUT_EFFECT_ON_TIME = frozenset(
         "log_every_steps",
     }
 )
+# From here on the time outside the epochs is told apart, or people multiply and wonder.
+SHARE_WORTH_A_WORD = 0.25
 _PENDING = "train.pending_estimate"
 
 
@@ -99,11 +101,16 @@ def known_estimate(config: RunConfig) -> EpochEstimate | CifarTLError | None:
     return cached.epoch_estimates().get(estimate_key(config))
 
 
-def sentence_of(estimate: EpochEstimate, hardware: Hardware | None) -> str:
+def sentence_of(estimate: EpochEstimate, hardware: Hardware | None, *, epochs: int) -> str:
     """Such as: About 42 s per epoch, 3 min 30 s in all, on 2 CPU cores (bfloat16)."""
     precision = CHOICE_LABELS.get(estimate.precision, estimate.precision)
     where = device_in_words(estimate.device, hardware)
-    return f"About **{format_duration(estimate.epoch_seconds)} per epoch**, {format_duration(estimate.run_seconds)} in all, on {where} ({precision})."
+    once = estimate.run_seconds - epochs * estimate.epoch_seconds
+    aside = ""
+    if once > SHARE_WORTH_A_WORD * estimate.run_seconds:
+        aside = f" {format_duration(once)} of it are spent once: the frozen layers run over every image before the first epoch."
+    in_all = f"About **{format_duration(estimate.epoch_seconds)} per epoch**, {format_duration(estimate.run_seconds)} in all, on {where} ({precision})."
+    return in_all + aside
 
 
 def device_in_words(device: str, hardware: Hardware | None) -> str:

@@ -16,7 +16,7 @@ from cifar_tl.ui.cached_evaluation import Explored
 from cifar_tl.ui.charts.confusion import chart_height, class_of_click, confusion_chart, superclass_order
 from cifar_tl.ui.gallery import show_gallery
 from cifar_tl.ui.live_plot import live_plot
-from cifar_tl.ui.widgets import NONE_YET, PERCENT_FORMAT, percent, plain
+from cifar_tl.ui.widgets import NONE_YET, PERCENT_FORMAT, page_boundary, percent, plain
 
 CLASS_PARAMETER = "class"  # of the address: ?class=NAME
 MOST_PAIRS = 200
@@ -27,6 +27,7 @@ _MOST_ROWS_SHOWN = 15
 
 
 @st.fragment
+@page_boundary()  # a fragment's rerun does not pass through the page's own
 def show_confusion(explored: Explored) -> None:
     """The heat map beside the images of the clicked cell."""
     left, right = st.columns(_WIDTHS, gap="medium")
@@ -85,6 +86,7 @@ def _clicked_before(key: str) -> Any:
 
 
 @st.fragment
+@page_boundary()
 def show_classes(explored: Explored) -> None:
     """All classes, worst first, beside the mistakes of the chosen one."""
     scores = sorted(per_class(explored.matrix_CC), key=lambda score: (np.nan_to_num(score.f1, nan=2.0), score.index))
@@ -134,6 +136,7 @@ def _class_table(scores: list[ClassScore], names: tuple[str, ...]) -> dict[str, 
 
 
 @st.fragment
+@page_boundary()
 def show_pairs(explored: Explored) -> None:
     """Which class is taken for which, commonest first, beside the images of the chosen pair."""
     names = explored.class_names

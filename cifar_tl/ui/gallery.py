@@ -73,7 +73,7 @@ def _likeliest(evaluation: Evaluation, names: tuple[str, ...], position: int) ->
     classes = [int(i) for i in evaluation.top_classes_NK[position]]
     return {
         "Class": [names[i] for i in classes],
-        "Probability": [100 * float(evaluation.probabilities_NC[position, i]) for i in classes],
+        "Probability": [round(100 * float(evaluation.probabilities_NC[position, i]), 1) for i in classes],
     }
 
 

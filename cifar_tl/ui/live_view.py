@@ -16,12 +16,13 @@ from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.store import RunManifest, RunStatus, read_config, read_manifest, read_name
 from cifar_tl.ui import cached, state
 from cifar_tl.ui.charts.curves import Chart, accuracy_chart, learning_rate_chart, loss_chart
+from cifar_tl.ui.divergence import divergence_note
 from cifar_tl.ui.form_values import source_in_words
 from cifar_tl.ui.gap import gap_note
 from cifar_tl.ui.live_plot import live_plot
 from cifar_tl.ui.progress import progress_of
 from cifar_tl.ui.run_numbers import ended_metrics, live_metrics
-from cifar_tl.ui.widgets import metric_row, plain, status_badge
+from cifar_tl.ui.widgets import metric_row, page_boundary, plain, status_badge
 from cifar_tl.ui.worker_log import last_lines
 
 REFRESH_SECONDS = 1.0
@@ -64,6 +65,7 @@ def show_live_view(run_id: str) -> None:
     _worker_log(cached.follower(run_id).folder)
 
 
+@page_boundary()  # a fragment's own rerun does not pass through the page's
 def refreshing_body(run_id: str, *, was_running: bool) -> None:
     run = load_run(run_id)
     if run.is_running is not was_running:
@@ -75,7 +77,7 @@ def refreshing_body(run_id: str, *, was_running: bool) -> None:
         metric_row(ended_metrics(run.history))
     elif run.history.started is not None:
         metric_row(live_metrics(run.history))
-    _gap(run)
+    _notes(run)
     if run.history.steps or run.history.epochs:
         _charts(run)
     else:
@@ -102,7 +104,7 @@ def _buttons(run: LiveRun) -> None:
             icon=":material/stop_circle:",
             disabled=is_stopping,
             key=f"stop.{run.run_id}",
-            on_click=launcher.request_stop,
+            on_click=_request_stop,
             args=(run.run_id,),
         )
         return
@@ -115,6 +117,10 @@ def _buttons(run: LiveRun) -> None:
         state.open_new_form()
         st.query_params.clear()
         st.rerun()
+
+
+def _request_stop(run_id: str) -> None:
+    launcher.request_stop(run_id)
 
 
 def _progress(run: LiveRun) -> None:
@@ -156,7 +162,13 @@ def _log_tail(folder: RunFolder) -> None:
         st.caption("The worker wrote nothing into its log.")
 
 
-def _gap(run: LiveRun) -> None:
+def _notes(run: LiveRun) -> None:
+    """What the curves say, in words: a loss that runs away, else a gap that opens."""
+    num_classes = run.history.started.num_classes if run.history.started else 0
+    runaway = divergence_note(run.history.steps, num_classes=num_classes, learning_rate=run.config.learning_rate)
+    if runaway is not None:
+        st.warning(runaway, icon=":material/trending_up:")
+        return
     dev_images = run.history.started.dev_images if run.history.started else 0
     note = gap_note(run.history.epochs, run.config, dev_images=dev_images)
     if note is not None:
@@ -198,6 +210,7 @@ def _worker_log(folder: RunFolder) -> None:
 
 
 @st.fragment(run_every=2.0)
+@page_boundary()
 def _refreshing_log(folder: RunFolder) -> None:
     text = last_lines(folder.worker_log, LOG_LINES)
     if text:

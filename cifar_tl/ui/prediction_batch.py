@@ -20,9 +20,11 @@ _MIB = 1024 * 1024
 
 
 def ask(batch: Predictions, folder: RunFolder, files: list[tuple[str, bytes]]) -> None:
-    """Hand the files over, replacing what the batch held before. Returns at once."""
-    clear(batch)
+    """Hand the files over; answers of the same run stay behind the new ones. Returns at once."""
+    kept = [*batch.answers, *batch.older] if batch.run_id == folder.run_id else []
+    forget(batch)
     accepted, batch.answers = admit(files)
+    batch.older = kept[:MAX_FILES]
     batch.run_id = folder.run_id
     for start in range(0, len(accepted), FILES_PER_REQUEST):
         group = accepted[start : start + FILES_PER_REQUEST]
@@ -67,9 +69,16 @@ def collect(batch: Predictions) -> None:
             batch.answers.extend(Answer(name, error=str(error)) for name in names)
 
 
-def clear(batch: Predictions) -> None:
-    """Forget the batch; requests not yet begun are withdrawn."""
+def forget(batch: Predictions) -> None:
+    """Forget all answers; requests not yet begun are withdrawn."""
     for future in batch.futures:
         future.cancel()
     batch.run_id = ""
-    batch.answers, batch.futures, batch.asked = [], [], []
+    batch.answers, batch.older, batch.futures, batch.asked = [], [], [], []
+
+
+def clear(batch: Predictions) -> None:
+    """Empty the page: the answers and the uploader."""
+    forget(batch)
+    batch.seen_files.clear()
+    batch.upload_number += 1

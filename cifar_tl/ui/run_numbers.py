@@ -12,9 +12,15 @@ def live_metrics(history: RunHistory) -> list[Metric]:
     """Best dev accuracy, epoch, speed and memory of a run that has not completed."""
     best, latest = history.best_epoch, history.epochs[-1] if history.epochs else None
     started, step = history.started, history.steps[-1] if history.steps else None
-    computes = f"{CHOICE_LABELS.get(started.device, started.device)}, {CHOICE_LABELS.get(started.precision, started.precision)}" if started else ""
+    computes = (
+        f"{CHOICE_LABELS.get(started.device, started.device)}, {CHOICE_LABELS.get(started.precision, started.precision)}" if started else ""
+    )
     return [
-        Metric("Best dev accuracy", format_percent(best.dev_accuracy if best else None), f"in epoch {best.epoch}" if best else "after the first epoch"),
+        Metric(
+            "Best dev accuracy",
+            format_percent(best.dev_accuracy if best else None),
+            f"in epoch {best.epoch}" if best else "after the first epoch",
+        ),
         Metric(
             "Epochs finished",
             f"{latest.epoch if latest else 0} of {started.epochs}" if started else NONE_YET,

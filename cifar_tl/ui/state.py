@@ -54,16 +54,18 @@ def open_new_form() -> None:
 
 @dataclass
 class Predictions:
-    """One batch of dropped images: what was asked of which run, and what has come back so far.
+    """What was asked of which run, and what has come back so far.
 
-    `futures` are in the order of the files; each answers with a list of `Answer`. Previews are small; the files
-    themselves are not kept.
+    `futures` are in the order of the files; each answers with a list of `Answer`. `answers` are those of the newest drop,
+    `older` those of the drops before it. Previews are small; the files themselves are not kept.
     """
 
     run_id: str = ""
     answers: list[Answer] = field(default_factory=list)
+    older: list[Answer] = field(default_factory=list)
     futures: list[Future[Any]] = field(default_factory=list)
     asked: list[tuple[str, ...]] = field(default_factory=list)  # names of the files of each future
+    seen_files: set[str] = field(default_factory=set)  # ids that the uploader gave to files already asked for
     upload_number: int = 0  # part of the uploader's key: a new number empties it
 
 

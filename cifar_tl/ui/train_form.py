@@ -16,7 +16,7 @@ from cifar_tl.ui.backbone_picker import backbone_picker, is_comparing
 from cifar_tl.ui.form_values import FormResult
 from cifar_tl.ui.setting_widgets import setting_widget, value_in_words
 from cifar_tl.ui.source_picker import known_class_names, source_picker
-from cifar_tl.ui.widgets import RUN_PARAMETER, plain, show_error
+from cifar_tl.ui.widgets import RUN_PARAMETER, page_boundary, plain, show_error
 
 POLL_SECONDS = 0.5
 DOUBLE_CLICK_SECONDS = 2.0
@@ -60,7 +60,11 @@ def _runs_in_progress() -> None:
     if not running:
         return
     with st.container(border=True):
-        st.caption("Running now; the times above are measured beside it." if len(running) == 1 else "Running now; the times above are measured beside them.")
+        st.caption(
+            "Running now; the times above are measured beside it."
+            if len(running) == 1
+            else "Running now; the times above are measured beside them."
+        )
         for run in running[:MAX_LISTED_RUNS]:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(f"{plain(run.label)}  \n:small[{plain(form_values.source_in_words(run.data_title))}]", width="stretch")
@@ -158,6 +162,7 @@ def _start_card(result: FormResult) -> None:
         st.caption("The run goes on by itself: you may close this page, reload it, or stop the dashboard.")
 
 
+@page_boundary()  # a fragment's own rerun does not pass through the page's
 def _time(config: RunConfig, *, was_missing: bool) -> None:
     estimate.request_estimate(config)
     known = estimate.known_estimate(config)
@@ -169,7 +174,7 @@ def _time(config: RunConfig, *, was_missing: bool) -> None:
         st.warning(f"The time cannot be told: {plain(str(known))}", icon=":material/timer_off:")
         st.button("Measure again", icon=":material/refresh:", on_click=estimate.forget_estimate, args=(config,))
     else:
-        st.markdown(f":material/timer: {estimate.sentence_of(known, cached.hardware())}")
+        st.markdown(f":material/timer: {estimate.sentence_of(known, cached.hardware(), epochs=config.epochs)}")
         st.caption(f"Measured with a few steps: {known.images_per_second:,.0f} images/s, {known.train_images:,} training images.")
 
 

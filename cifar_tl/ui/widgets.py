@@ -67,8 +67,11 @@ def format_percent(fraction: float | None) -> str:
 
 
 def percent(fraction: float | None) -> float | None:
-    """For a column of numbers with PERCENT_FORMAT, which sorts as numbers; None where there is none yet."""
-    return None if fraction is None or math.isnan(fraction) else 100 * fraction
+    """For a column of numbers with PERCENT_FORMAT, which sorts as numbers; None where there is none yet.
+
+    Rounded, since copying and screen readers take the number and not its format.
+    """
+    return None if fraction is None or math.isnan(fraction) else round(100 * fraction, 1)
 
 
 def format_duration(seconds: float | None) -> str:

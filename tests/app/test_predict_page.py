@@ -143,6 +143,21 @@ def test_clear_empties_the_page(run_id: str, predictor: NotingPredictor) -> None
     assert "1 answered" not in shown(page.run())
 
 
+def test_a_reason_that_many_files_share_is_told_once(run_id: str, predictor: NotingPredictor) -> None:
+    page = drop(open_page(run_id), ("a.png", png()), ("b.png", png()))
+    predictor.of(PREDICT)[0][1].set_exception(PredictionProcessDied("The prediction process ended. Ask again."))
+    page.run()
+    assert len(page.error) == 1
+    assert "a.png, b.png" in page.error[0].value.replace("\\", "")
+
+
+def test_a_file_is_asked_for_once_however_often_the_page_runs(run_id: str, predictor: NotingPredictor) -> None:
+    page = drop(open_page(run_id), ("tree.png", png()))
+    predictor.of(PREDICT)[0][1].set_result([answer("tree.png")])
+    page.run().run()
+    assert len(predictor.of(PREDICT)) == 1
+
+
 def test_answers_stay_when_the_page_is_run_again(run_id: str, predictor: NotingPredictor) -> None:
     page = drop(open_page(run_id), ("tree.png", png()))
     predictor.of(PREDICT)[0][1].set_result([answer("tree.png")])
@@ -150,13 +165,17 @@ def test_answers_stay_when_the_page_is_run_again(run_id: str, predictor: NotingP
     assert "1 answered" in shown(page.run())
 
 
-def test_answers_of_another_run_are_marked_as_such(checkpoints: Path, run_id: str, predictor: NotingPredictor) -> None:
+def test_answers_of_another_run_are_marked_and_the_chosen_one_can_be_asked(
+    checkpoints: Path, run_id: str, predictor: NotingPredictor
+) -> None:
     make_run(checkpoints, run_id="other").best_weights.write_bytes(b"made")
     page = drop(open_page(run_id), ("tree.png", png()))
     predictor.of(PREDICT)[0][1].set_result([answer("tree.png")])
     page.run()
     page.selectbox[0].set_value("other")
-    assert "These are answers of with-weights" in shown(page.run()).replace("\\", "")
+    assert "The answers below are of with-weights" in shown(page.run()).replace("\\", "")
+    next(button for button in page.button if button.label.startswith("Ask the chosen run")).click().run()
+    assert predictor.of(PREDICT)[1][0] == (str(checkpoints / "other"), [("tree.png", png())], 5)
 
 
 def test_files_beyond_the_number_are_refused_by_name() -> None:

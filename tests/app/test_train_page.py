@@ -18,9 +18,7 @@ from tests.made_runs import hold_lock, make_run
 
 PAGE = str(PROJECT_ROOT / "cifar_tl/ui/pages/train.py")
 MEASURE = "cifar_tl.probe:measure_epoch"
-ESTIMATE = EpochEstimate(
-    train_images=3600, epoch_seconds=42.0, run_seconds=210.0, images_per_second=85.7, device="cpu", precision="bf16"
-)
+ESTIMATE = EpochEstimate(train_images=3600, epoch_seconds=42.0, run_seconds=210.0, images_per_second=85.7, device="cpu", precision="bf16")
 
 
 @pytest.fixture(autouse=True)

@@ -81,12 +81,17 @@ def zoom_with_the_mouse(page: Page) -> None:
 
 
 def click_cell(page: Page, row: int, column: int, size: int) -> None:
+    click_cell_named(page, row, column, size, f"class {row}", f"class {column}")
+
+
+def click_cell_named(page: Page, row: int, column: int, size: int, true: str, predicted: str) -> None:
+    page.locator(PLOT).scroll_into_view_if_needed()
     box = page.locator(f"{PLOT} .nsewdrag").first.bounding_box()
     assert box
     page.mouse.move(box["x"] + box["width"] * (column + 0.5) / size, box["y"] + box["height"] * (row + 0.5) / size)
     # Plotly looks under the pointer every 50 ms only; a click before that is one on the cell before.
     hovered = f"document.querySelector('{PLOT}')._hoverdata?.[0]"
-    page.wait_for_function(f"(cell) => {hovered}?.y === cell[0] && {hovered}?.x === cell[1]", arg=[f"class {row}", f"class {column}"])
+    page.wait_for_function(f"(cell) => {hovered}?.y === cell[0] && {hovered}?.x === cell[1]", arg=[true, predicted])
     page.mouse.down()
     page.mouse.up()
 

@@ -68,6 +68,10 @@ def test_small_matrices_show_numbers_but_no_zeros():
     assert trace_of(as_shares=True)["text"][0] == ["75", "25", ""]
 
 
+def test_share_below_half_a_percent_is_not_shown_as_none():
+    assert confusion_chart(np.array([[999, 1], [0, 1]]), ["a", "b"], as_shares=True).traces[0]["text"][0] == ["100", "<1"]
+
+
 def test_large_matrices_show_no_numbers():
     names = [f"class {i}" for i in range(100)]
     assert "text" not in confusion_chart(np.eye(100, dtype=int), names).traces[0]
@@ -102,7 +106,7 @@ def test_colour_scale_rises_and_gives_a_hundredth_a_colour_of_its_own():
 
 def test_description_names_the_commonest_mistake():
     assert confusion_chart(MATRIX, NAMES).description == (
-        "Confusion matrix of 3 classes: 7 of 8 images on the diagonal. Most often, cat is taken for dog: 1 images."
+        "Confusion matrix of 3 classes: 7 of 8 images on the diagonal. Most often, cat is taken for dog (1 of 4 images)."
     )
 
 

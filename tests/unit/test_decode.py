@@ -17,7 +17,9 @@ from cifar_tl.data.decode import decode_image, to_square
 from cifar_tl.errors import ImageUnreadable
 
 # 6 wide, 4 high; smooth, so that JPEG keeps it
-GRADIENT = np.stack([np.tile(np.arange(6) * 40, (4, 1)), np.tile(np.arange(4)[:, None] * 60, (1, 6)), np.full((4, 6), 90)], -1).astype(np.uint8)
+GRADIENT = np.stack([np.tile(np.arange(6) * 40, (4, 1)), np.tile(np.arange(4)[:, None] * 60, (1, 6)), np.full((4, 6), 90)], -1).astype(
+    np.uint8
+)
 
 
 def encoded(image, format, **options):
@@ -30,6 +32,15 @@ def pixels(data, **limits):
     image = decode_image(data, **limits)
     assert image.mode == "RGB"
     return np.asarray(image)
+
+
+def refusal(data):
+    """Why it is refused; None if it is read. Any other exception is the test's failure."""
+    try:
+        assert pixels(data, max_pixels=1_000_000).ndim == 3
+    except ImageUnreadable as error:
+        return str(error)
+    return None
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "GIF", "TIFF"])
@@ -79,11 +90,11 @@ def test_pictures_come_upright_however_the_camera_was_held(orientation, format):
     np.testing.assert_allclose(decoded[4::8, 4::8].astype(int), upright[4::8, 4::8], atol=12)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_what_is_transparent_becomes_white(mode):
     image = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     image.putpixel((1, 1), (0, 0, 0, 255))
-    decoded = pixels(encoded(image.convert(mode), "TIFF" if mode == "PA" else "PNG") if mode != "PA" else encoded(image, "PNG"))
+    decoded = pixels(encoded(image.convert(mode), "PNG"))
     assert decoded[0, 0].tolist() == [255, 255, 255]
     assert decoded[1, 1].tolist() == [0, 0, 0]
 
@@ -187,14 +198,10 @@ def test_metadata_does_not_travel_on():
 def test_every_cut_off_picture_is_refused_in_one_line_or_read(format):
     noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
     whole = encoded(Image.fromarray(noise), format)
-    refused = 0
-    for length in range(1, len(whole) - 1, 7):
-        try:
-            decode_image(whole[:length])
-        except ImageUnreadable as error:
-            refused += 1
-            assert "\n" not in str(error)
-    assert refused > 0.9 * len(range(1, len(whole) - 1, 7))
+    lengths = range(1, len(whole) - 1, 7)
+    messages = [refusal(whole[:length]) for length in lengths]
+    assert sum(message is not None for message in messages) > 0.9 * len(lengths)
+    assert not any("\n" in message for message in messages if message)
 
 
 @given(st.sampled_from(["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]), st.integers(0, 10_000), st.binary(min_size=1, max_size=8))
@@ -202,10 +209,7 @@ def test_garbled_pictures_raise_nothing_but_imageunreadable(format, position, ga
     data = bytearray(encoded(Image.fromarray(GRADIENT), format))
     position %= len(data)
     data[position : position + len(garbage)] = garbage
-    try:
-        assert decode_image(bytes(data), max_pixels=1_000_000).mode == "RGB"
-    except ImageUnreadable as error:
-        assert str(error)
+    assert refusal(bytes(data)) != ""
 
 
 @given(st.binary(max_size=300))
@@ -262,7 +266,11 @@ def test_too_many_bytes_are_refused_unread(tmp_path):
 
 def test_files_that_cannot_be_opened_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for path, message in ((tmp_path / "gone.png", "No such file"), (tmp_path, "not a regular file"), (tmp_path / "pipe", "not a regular file")):
+    for path, message in (
+        (tmp_path / "gone.png", "No such file"),
+        (tmp_path, "not a regular file"),
+        (tmp_path / "pipe", "not a regular file"),
+    ):
         with pytest.raises(ImageUnreadable, match=message):
             decode_image(path)
 

@@ -78,9 +78,12 @@ def test_the_fingerprint_changes_with(tmp_path, change):
 
 
 def test_a_failed_block_leaves_nothing_behind(tmp_path):
-    with pytest.raises(KeyboardInterrupt), writing_store(tmp_path / "s") as writer:
-        writer.write_split("train", LABELS, [IMAGES], 8)
+    def interrupted():
+        yield IMAGES[:5]
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), writing_store(tmp_path / "s") as writer:
+        writer.write_split("train", LABELS, interrupted(), 8)
     assert list(tmp_path.iterdir()) == []
 
 

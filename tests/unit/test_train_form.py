@@ -42,7 +42,13 @@ def test_a_label_says_the_unit_unless_the_title_does(name: str, label: str) -> N
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
-    [("flip", False, "off"), ("weight_decay", 0.0005, "0.0005"), ("optimizer", "adamw", "AdamW"), ("classes", ("a", "b"), "2 chosen"), ("seed", 7, "7")],
+    [
+        ("flip", False, "off"),
+        ("weight_decay", 0.0005, "0.0005"),
+        ("optimizer", "adamw", "AdamW"),
+        ("classes", ("a", "b"), "2 chosen"),
+        ("seed", 7, "7"),
+    ],
 )
 def test_values_are_put_into_words(name: str, value: object, words: str) -> None:
     assert value_in_words(setting(name), value) == words
@@ -74,7 +80,9 @@ def test_what_does_not_change_the_time_does_not_change_the_key() -> None:
     assert estimate_key(make_config(learning_rate=0.1, name="a")) == estimate_key(make_config())
 
 
-@pytest.mark.parametrize("change", [{"image_size": 96}, {"batch_size": 32}, {"backbone": "resnet18"}, {"epochs": 7}, {"trainable": "everything"}])
+@pytest.mark.parametrize(
+    "change", [{"image_size": 96}, {"batch_size": 32}, {"backbone": "resnet18"}, {"epochs": 7}, {"trainable": "everything"}]
+)
 def test_what_changes_the_time_changes_the_key(change: dict[str, object]) -> None:
     assert estimate_key(make_config(**change)) != estimate_key(make_config())
 
@@ -82,7 +90,12 @@ def test_what_changes_the_time_changes_the_key(change: dict[str, object]) -> Non
 def test_the_estimate_is_one_sentence() -> None:
     estimate = EpochEstimate(45_000, 42.0, 210.0, 1071.0, "cpu", "bf16")
     hardware = Hardware(("cpu",), "Xeon", True, 2, 8 * 1024**3)
-    assert sentence_of(estimate, hardware) == "About **42 s per epoch**, 3 min 30 s in all, on 2 CPU cores (bfloat16)."
+    assert sentence_of(estimate, hardware, epochs=5) == "About **42 s per epoch**, 3 min 30 s in all, on 2 CPU cores (bfloat16)."
+
+
+def test_time_spent_once_is_told_apart_when_it_is_a_large_share() -> None:
+    estimate = EpochEstimate(45_000, 20.0, 820.0, 2417.0, "cpu", "bf16")
+    assert "12 min 40 s of it are spent once" in sentence_of(estimate, None, epochs=3)
 
 
 def test_a_gpu_is_called_by_its_name_where_it_is_known() -> None:

@@ -140,9 +140,7 @@ class ParquetFiles:
         """Raises SourceInvalid."""
         self._form, self._root = form, root
         for split in form.pickles:
-            path = form.parquet_file(root, split)
-            with _opening(path):
-                _parquet(path).close()
+            check_parquet(form.parquet_file(root, split))
 
     def names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         path = self._form.parquet_file(self._root, "train")
@@ -168,6 +166,12 @@ class ParquetFiles:
                 pictures = batch.column("img").field("bytes").to_pylist()
                 yield np.stack([_decoded(data, path, row + i) for i, data in enumerate(pictures)])
                 row += len(pictures)
+
+
+def check_parquet(path: Path) -> None:
+    """Raises SourceInvalid if the file is not there or cut off (its index is at its end)."""
+    with _opening(path):
+        _parquet(path).close()
 
 
 def _decoded(data: bytes, path: Path, row: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar_tl.data.cifar import published
-from cifar_tl.data.cifar.files import CifarFiles, ParquetFiles, files_in_archive, files_in_folder
+from cifar_tl.data.cifar.files import CifarFiles, ParquetFiles, check_parquet, files_in_archive, files_in_folder
 from cifar_tl.data.cifar.published import CifarFormat
 from cifar_tl.data.download import download_root, fetch, lookup_roots
 from cifar_tl.data.progress import Availability, Progress, Tell
@@ -101,7 +101,8 @@ def _download(form: CifarFormat, title: str, problems: list[str], tell: Tell) ->
     try:
         for split in SPLITS:
             target = form.parquet_file(root, split)
-            fetch(f"{published.PARQUET_BASE}/{form.parquet_path}/{target.name}", target, tell=tell)
+            if not _is_whole(target):  # the other half may have come in an earlier attempt
+                fetch(f"{published.PARQUET_BASE}/{form.parquet_path}/{target.name}", target, tell=tell)
     except SourceUnavailable as error:
         failures.append(str(error))
         raise SourceUnavailable(
@@ -109,6 +110,14 @@ def _download(form: CifarFormat, title: str, problems: list[str], tell: Tell) ->
             f" Connect to the network, or place the file by hand at {root / form.archive.name},"
             " or choose the data set shapes, which the program draws itself."
         ) from error
+
+
+def _is_whole(parquet: Path) -> bool:
+    try:
+        check_parquet(parquet)
+    except SourceInvalid:
+        return False
+    return True
 
 
 def _check_labels(labels_N: np.ndarray, num_classes: int, split: str) -> None:

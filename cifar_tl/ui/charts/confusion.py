@@ -66,7 +66,7 @@ def superclass_order(superclass_of_class: Sequence[int]) -> list[int]:
 
 
 def _heat_map(values_CC: np.ndarray, counts_CC: np.ndarray, names: list[str], as_shares: bool) -> dict[str, Any]:
-    number = "%{z:.1%} (%{customdata} images)" if as_shares else "%{z} images"
+    number = "Share of class: %{z:.1%}<br>Images: %{customdata}" if as_shares else "Images: %{z}"
     highest = float(np.nanmax(values_CC, initial=0))
     trace: dict[str, Any] = {
         "type": "heatmap",
@@ -118,7 +118,9 @@ def _numbers(values_CC: np.ndarray, as_shares: bool) -> list[list[str]]:
 def _number(value: float, as_shares: bool) -> str:
     if not value > 0:  # also not a number
         return ""
-    return f"{100 * value:.0f}" if as_shares else f"{value:.0f}"
+    if not as_shares:
+        return f"{value:.0f}"
+    return f"{100 * value:.0f}" if value >= 0.005 else "<1"
 
 
 def _layout(names: list[str]) -> dict[str, Any]:
@@ -155,5 +157,7 @@ def _describe(counts_CC: np.ndarray, names: list[str]) -> str:
     mistakes = counts_CC - np.diag(counts_CC.diagonal())
     if mistakes.any():
         true, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
-        text += f" Most often, {names[int(true)]} is taken for {names[int(predicted)]}: {mistakes.max()} images."
+        text += (
+            f" Most often, {names[int(true)]} is taken for {names[int(predicted)]} ({mistakes.max()} of {counts_CC[true].sum()} images)."
+        )
     return text

@@ -22,7 +22,7 @@ RIGHT_MARGIN = 1.015
 # Readable on light and dark alike, and apart for colour-blind eyes (Okabe and Ito 2008, blue and vermillion, lightened).
 TRAIN_COLOUR = "#3b8fd4"
 DEV_COLOUR = "#e8743b"
-FAINT_COLOUR = "rgba(128, 138, 150, 0.55)"
+FAINT_COLOUR = "rgba(128, 138, 150, 0.75)"
 REFERENCE_COLOUR = "rgba(128, 138, 150, 0.9)"
 
 Trace = dict[str, Any]
@@ -160,6 +160,7 @@ def _layout(title: str, last_epoch: float, y_axis: dict[str, Any]) -> dict[str, 
     return {
         "margin": {"l": 56, "r": 12, "t": 34, "b": 40},
         "hovermode": "x unified",
+        "showlegend": True,
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "xaxis": {"title": {"text": "Epoch", "font": {"size": 13}}, "range": [0, last_epoch * RIGHT_MARGIN], "zeroline": False},
         "yaxis": {"title": {"text": title, "font": {"size": 13}}, "zeroline": False} | y_axis,

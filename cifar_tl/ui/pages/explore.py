@@ -89,6 +89,7 @@ def _not_evaluated(run: RunSummary) -> None:
 
 
 @st.fragment(run_every=_REFRESH_SECONDS)
+@page_boundary()
 def _wait_for_evaluation(run_id: str) -> None:
     is_over = next((run.status is not RunStatus.RUNNING for run in summaries() if run.run_id == run_id), True)
     if is_over or evaluated_splits(run_id):

@@ -56,6 +56,7 @@ def _no_runs() -> None:
             st.switch_page(f"{PAGES}/train.py")
 
 
+@page_boundary()  # a fragment's rerun does not pass through the page's own
 def _table(was_any_running: bool) -> None:
     runs = summaries()
     ids = [run.run_id for run in runs]
@@ -155,9 +156,14 @@ def _close_dialog() -> None:
 
 
 @st.dialog("Rename run", on_dismiss=_close_dialog)
+@page_boundary()
 def _rename(run: RunSummary) -> None:
     name = st.text_input(
-        "Name", run.name, max_chars=MAX_NAME_LENGTH, placeholder=run.run_id, help="Left empty, the run shows its id again."
+        "Name",
+        run.name,
+        max_chars=MAX_NAME_LENGTH,
+        placeholder=run.run_id,
+        help="Left empty, the run shows the name it was started with, or its id.",
     )
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button("Cancel"):
@@ -168,6 +174,7 @@ def _rename(run: RunSummary) -> None:
 
 
 @st.dialog("Delete run", on_dismiss=_close_dialog)
+@page_boundary()
 def _delete(run: RunSummary) -> None:
     st.markdown(f"Delete **{plain(run.label)}** with its weights, curves and evaluation? This cannot be undone.")
     with st.container(horizontal=True, horizontal_alignment="right"):

@@ -1,0 +1,83 @@
+"""Every torchvision classification model: builds with a new head, runs forward and backward at its smallest input, freezes as
+told, and its stages in a row are the network itself. The giants do it on the meta device, which has shapes but no numbers."""
+
+import pytest
+import torch
+import torchvision
+from accelerate import init_empty_weights
+from torch import nn
+
+from cifar_tl.models import catalog
+from cifar_tl.models.build import Classifier, torchvision_arguments
+from cifar_tl.models.stages import split_into_stages
+
+_GIANT_PARAMETERS = 30_000_000
+_CLASSES = 5
+# Its last layer is a convolution before the pooling, which no linear head can stand for: stages give what comes before.
+_WITHOUT_LINEAR_LAST = ("squeezenet1_0", "squeezenet1_1")
+
+ENTRIES = [entry for entry in catalog.backbones() if entry.source == "torchvision"]
+SMALL = [entry for entry in ENTRIES if (entry.parameters or 0) <= _GIANT_PARAMETERS]
+
+
+@pytest.fixture(autouse=True)
+def cheap_numbers(monkeypatch):
+    """Random initialisation costs more than the test of it; these tests need numbers that differ, not good ones."""
+
+    def fill(tensor: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+        with torch.no_grad():
+            return tensor.uniform_(-0.05, 0.05)
+
+    for name in ("kaiming_normal_", "kaiming_uniform_", "trunc_normal_", "normal_", "xavier_uniform_"):
+        monkeypatch.setattr(nn.init, name, fill)
+
+
+def original(entry: catalog.Backbone) -> nn.Module:
+    return torchvision.models.get_model(entry.name, weights=None, **torchvision_arguments(entry.name, entry.min_image_size))
+
+
+def classifier_of(model: nn.Module) -> Classifier:
+    return Classifier(split_into_stages(model), _CLASSES, 0.1, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def ids(entry: catalog.Backbone) -> str:
+    return entry.name
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=ids)
+def test_it_trains_with_a_new_head_and_freezes_as_told(entry):
+    is_giant = (entry.parameters or 0) > _GIANT_PARAMETERS
+    torch.manual_seed(0)
+    if is_giant:
+        with init_empty_weights():
+            classifier = classifier_of(original(entry)).to("meta")
+    else:
+        classifier = classifier_of(original(entry))
+    assert classifier.stage_names == entry.stage_names
+    size, device = entry.min_image_size, "meta" if is_giant else "cpu"
+    classifier.freeze_before(1)
+    classifier.train()
+    logits = classifier(torch.rand(2, 3, size, size, device=device))
+    assert logits.shape == (2, _CLASSES)
+    logits.sum().backward()
+    assert all(parameter.grad is None for parameter in classifier.stages[0].parameters())
+    assert classifier.head[1].weight.grad is not None
+    assert any(parameter.grad is not None for parameter in classifier.stages[-1].parameters())
+
+
+@pytest.mark.parametrize("entry", SMALL, ids=ids)
+def test_its_stages_in_a_row_are_the_network(entry):
+    torch.manual_seed(0)
+    model = original(entry).eval()
+    images = torch.rand(2, 3, entry.min_image_size, entry.min_image_size)
+    with torch.no_grad():
+        features = classifier_of(model).eval().features(images)
+        if entry.name in _WITHOUT_LINEAR_LAST:
+            assert torch.allclose(features, model.features(images).mean([2, 3]), atol=1e-6)
+            return
+        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        expected = model(images)
+    if expected.ndim == 2 and entry.name.startswith("swin"):
+        last = model.head
+    assert torch.allclose(last(features), expected, atol=1e-5, rtol=1e-4)
+    assert float(expected.std()) > 0
