@@ -178,19 +178,19 @@ class RunConfig(BaseModel):
     )
     optimizer: Optimizer = setting("sgd", title="Optimizer", help="SGD with Nesterov momentum 0.9, or AdamW.", section="Training")
     learning_rate: float = setting(
-        0.03,
+        0.01,
         title="Learning rate",
-        help="The highest learning rate of the last trained stage. SGD wants about 0.03, AdamW about 0.0005.",
+        help="The highest learning rate of the last trained stage. SGD wants about 0.01, AdamW about 0.0005.",
         section="Training",
         advanced=False,
         gt=0,
         le=10,
     )
     head_learning_rate_factor: float = setting(
-        5.0,
+        1.0,
         title="Head learning-rate factor",
         unit="x",
-        help="The new head starts from random weights and may learn this many times faster than the backbone.",
+        help="The new head starts from random weights and may learn this many times faster than the backbone. Large values diverge.",
         section="Training",
         gt=0,
         le=1000,
@@ -460,12 +460,12 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "Quick look",
         "A first answer fast: only a new head is trained, on small images.",
-        {"trainable": "head", "image_size": 64, "epochs": 3, "batch_size": 128, "learning_rate": 0.03, "dropout": 0.1},
+        {"trainable": "head", "image_size": 64, "epochs": 3, "batch_size": 128, "dropout": 0.1},
     ),
     Preset(
         "Balanced",
         "The last stages adapt to your data: most of the accuracy for a fraction of the time.",
-        {"trainable": "last_stages", "trainable_stages": 3, "image_size": 128, "epochs": 5, "batch_size": 128, "learning_rate": 0.03},
+        {"trainable": "last_stages", "trainable_stages": 3, "image_size": 128, "epochs": 5, "batch_size": 128},
     ),
     Preset(
         "Best accuracy",
@@ -476,7 +476,6 @@ PRESETS: tuple[Preset, ...] = (
             "epochs": 10,
             "head_epochs": 1,
             "batch_size": 128,
-            "learning_rate": 0.03,
             "crop": True,
             "trivial_augment": True,
             "mixup": 0.2,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import streamlit as st
 
+import cifar_tl.models.catalog as catalog
 from cifar_tl.config import settings
 from cifar_tl.errors import BackboneError
-from cifar_tl.models import catalog
 from cifar_tl.models.catalog import Backbone
 from cifar_tl.ui.setting_widgets import set_value
 from cifar_tl.ui.state import setting_key
@@ -42,8 +42,8 @@ def backbone_picker(*, on_change: Callable[[], None]) -> None:
 
 
 def _timm_names() -> list[str]:
-    """Those with pretrained weights; any other can still be typed."""
-    return [catalog.TIMM_PREFIX + name for name, is_pretrained in catalog.timm_names().items() if is_pretrained]
+    """Without the tags that choose among published weights; a name with its tag can be typed."""
+    return [catalog.TIMM_PREFIX + name for name in sorted(catalog.timm_names())]
 
 
 def _facts(name: str) -> None:
@@ -64,7 +64,8 @@ def facts_of(backbone: Backbone) -> str:
     if backbone.imagenet_top1:
         facts.append(f"{format_percent(backbone.imagenet_top1)} ImageNet top-1".replace(" %", "\u00a0%"))
     facts.append(_weights_in_words(backbone))
-    return plain(" · ".join(facts))
+    line = " · ".join(facts)
+    return plain(line[0].upper() + line[1:])
 
 
 def _weights_in_words(backbone: Backbone) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 import streamlit as st
 
+import cifar_tl.data.sources as sources
 from cifar_tl.answers import EpochEstimate, Hardware
-from cifar_tl.data import sources
 from cifar_tl.data.sources import SourceStatus
 from cifar_tl.errors import CifarTLError, RunNotFound
 from cifar_tl.paths import RunFolder

@@ -125,3 +125,14 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) -
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
     raise AssertionError(f"The server did not start. Its log:\n{log.read_text('utf-8', 'replace')}")
+
+
+def drop_files(page: Page, paths: list[str]) -> None:
+    """Drop files on the page's drop zone through the DevTools protocol, as a person does (a made-up DataTransfer leaves the overlay stuck)."""
+    zone = page.locator("[data-testid=stFileUploaderDropzone]").bounding_box()
+    assert zone
+    x, y = zone["x"] + zone["width"] / 2, zone["y"] + zone["height"] / 2
+    devtools = page.context.new_cdp_session(page)
+    data = {"items": [], "files": paths, "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})
