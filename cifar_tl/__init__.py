@@ -1,1 +1,14 @@
-"""cifar_tl: interactive transfer learning for image classification."""
+"""cifar_tl: interactive transfer learning for image classification. This page is the map.
+
+    data/        where images come from, how they are stored, split, augmented and put on the device
+    models/      which backbones there are, their weights, and how each is cut into stages under a new head
+    training/    one run: prepare, train, keep, test; the worker process and the cache of frozen stages
+    evaluation/  what a trained model says about every image, as arrays, and what the arrays tell
+    runs/        the run folder: events, log, status, start and stop; the contract between engine and dashboard
+    ui/          the dashboard: pages, charts, components; never imports the engine
+    inference.py, probe.py      what runs in the prediction process: answers for pictures, time of an epoch
+    commands.py, __main__.py    the command line
+    config.py, paths.py, errors.py, answers.py    settings, places, errors, plain answers; used by all
+
+Importing this package imports nothing.
+"""

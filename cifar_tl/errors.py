@@ -13,6 +13,7 @@
     │   ├── RunNotFound          no run of that id
     │   ├── RunInvalid           the folder is there, but is not a readable run
     │   └── RunActive            not while the worker of this run is alive
+    ├── PredictionProcessDied    the prediction process ended in the middle of its work
     └── TrainingError
         ├── NonFiniteLoss        the loss became infinite or not a number
         └── DeviceUnavailable    the device or precision asked for is not on this machine
@@ -72,6 +73,10 @@ class RunInvalid(RunError):
 
 class RunActive(RunError):
     """Refused while the worker of this run is alive."""
+
+
+class PredictionProcessDied(CifarTLError):
+    """The prediction process ended in the middle of its work; the next request gets a new one."""
 
 
 class TrainingError(CifarTLError):

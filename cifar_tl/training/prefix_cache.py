@@ -34,7 +34,11 @@ _SHARE_OF_FREE_DISK = 0.5
 _LARGEST_BYTES = 20 * 2**30
 
 # numpy has no bfloat16: its 16 bits are stored as they are.
-_STORED_DTYPE: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float16: np.dtype(np.float16), torch.bfloat16: np.dtype(np.uint16)}
+_STORED_DTYPE: dict[torch.dtype, np.dtype] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float16: np.dtype(np.float16),
+    torch.bfloat16: np.dtype(np.uint16),
+}
 
 
 @dataclass(frozen=True)

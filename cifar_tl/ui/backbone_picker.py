@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import streamlit as st
 
-import cifar_tl.models.catalog as catalog
 from cifar_tl.config import settings
 from cifar_tl.errors import BackboneError
+from cifar_tl.models import catalog
 from cifar_tl.models.catalog import Backbone
 from cifar_tl.ui.setting_widgets import set_value
 from cifar_tl.ui.state import setting_key

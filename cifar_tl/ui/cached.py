@@ -7,14 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-import cifar_tl.data.sources as sources
 from cifar_tl.answers import EpochEstimate, Hardware
+from cifar_tl.data import sources
 from cifar_tl.data.sources import SourceStatus
-from cifar_tl.errors import CifarTLError, RunNotFound
+from cifar_tl.errors import CifarTLError, PredictionProcessDied, RunNotFound
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.store import RunFollower, RunSummary, find_run, is_alive, run_ids, summarize
 from cifar_tl.ui.live_plot import ensure_plotly_js
-from cifar_tl.ui.predictor import PredictionProcess, PredictionProcessDied, result_of
+from cifar_tl.ui.predictor import PredictionProcess, result_of
 
 # A follower of a long run (5,000 logged steps) holds about 3 MB.
 MAX_FOLLOWERS = 32

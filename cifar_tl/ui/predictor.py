@@ -19,11 +19,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from cifar_tl.errors import CifarTLError
-
-
-class PredictionProcessDied(CifarTLError):
-    """The child ended in the middle of its work; the next request gets a new one."""
+from cifar_tl.errors import CifarTLError, PredictionProcessDied
 
 
 class PredictionProcess:

@@ -40,10 +40,12 @@ _STATUS_LOOKS: dict[RunStatus, _StatusLook] = {
     RunStatus.COMPLETED: _StatusLook(
         "Completed", ":material/check_circle:", "green", "All epochs are done and the test set was evaluated."
     ),
-    RunStatus.STOPPED: _StatusLook("Stopped", ":material/stop_circle:", "gray", "A person stopped it; it can be resumed."),
+    RunStatus.STOPPED: _StatusLook(
+        "Stopped", ":material/stop_circle:", "gray", "A person stopped it; the weights of its best epoch are kept."
+    ),
     RunStatus.FAILED: _StatusLook("Failed", ":material/error:", "red", "It ended with an error."),
     RunStatus.LOST: _StatusLook(
-        "Lost", ":material/link_off:", "orange", "Its worker vanished (crash, kill or power cut); it can be resumed."
+        "Lost", ":material/link_off:", "orange", "Its worker vanished (crash, kill or power cut); the weights of its best epoch are kept."
     ),
 }
 

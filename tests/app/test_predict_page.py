@@ -8,9 +8,9 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from cifar_tl.answers import Answer, RankedClass
+from cifar_tl.errors import PredictionProcessDied
 from cifar_tl.paths import PROJECT_ROOT
 from cifar_tl.ui import prediction_batch
-from cifar_tl.ui.predictor import PredictionProcessDied
 from tests.app.conftest import NotingPredictor
 from tests.made_runs import hold_lock, make_run
 

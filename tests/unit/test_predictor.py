@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cifar_tl.errors import CifarTLError, RunNotFound
+from cifar_tl.errors import CifarTLError, PredictionProcessDied, RunNotFound
 from cifar_tl.paths import PROJECT_ROOT
-from cifar_tl.ui.predictor import PredictionProcess, PredictionProcessDied, result_of
+from cifar_tl.ui.predictor import PredictionProcess, result_of
 
 PATIENCE_SECONDS = 60
 

@@ -1,0 +1,66 @@
+"""Takes the pictures of the README from a running dashboard: `python -m docs.screenshots http://127.0.0.1:8501 RUN_ID PICTURE...`.
+
+RUN_ID is a finished run; the PICTUREs are dropped on the Predict page. Light pictures go to docs/images, and with `--look DIR`
+light and dark ones of every page go to DIR instead, to be looked at.
+"""
+
+import argparse
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.browser.chromium import find_chromium
+from tests.browser.conftest import CHROMIUM_ARGS, drop_files
+from tests.browser.test_components import PLOT
+
+IMAGES = Path(__file__).parent / "images"
+LAPTOP = {"width": 1366, "height": 768}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("address")
+    parser.add_argument("run_id")
+    parser.add_argument("pictures", nargs="+")
+    parser.add_argument("--look", type=Path)
+    options = parser.parse_args()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_ARGS)
+        for scheme in ("light", "dark") if options.look else ("light",):
+            folder = options.look / scheme if options.look else IMAGES
+            folder.mkdir(parents=True, exist_ok=True)
+            take_all(browser, scheme, options, folder)
+        browser.close()
+
+
+def take_all(browser: Browser, scheme: str, options: argparse.Namespace, folder: Path) -> None:
+    context = browser.new_context(viewport=LAPTOP, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(options.address)
+    page.get_by_text("images/s").wait_for(timeout=120_000)
+    take(page, folder / "form.png")
+    page.goto(f"{options.address}/?run={options.run_id}")
+    page.locator(PLOT).nth(2).wait_for()
+    take(page, folder / "train.png")
+    page.goto(f"{options.address}/runs")
+    page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
+    take(page, folder / "runs.png")
+    page.goto(f"{options.address}/explore?run={options.run_id}")
+    page.locator(PLOT).first.wait_for()
+    take(page, folder / "explore.png")
+    page.goto(f"{options.address}/predict?run={options.run_id}")
+    page.locator("[data-testid=stFileUploaderDropzone]").wait_for()
+    drop_files(page, options.pictures)
+    page.get_by_text("answered").wait_for(timeout=120_000)
+    take(page, folder / "predict.png")
+    context.close()
+
+
+def take(page: Page, path: Path) -> None:
+    # Charts and the table draw themselves after they are there; nothing on the page says when they are done.
+    page.wait_for_timeout(1500)
+    page.screenshot(path=path)
+
+
+if __name__ == "__main__":
+    main()
