@@ -8,7 +8,8 @@
     ui/          the dashboard: pages, charts, components; never imports the engine
     inference.py, probe.py      what runs in the prediction process: answers for pictures, time of an epoch
     commands.py, __main__.py    the command line
-    config.py, paths.py, errors.py, answers.py    settings, places, errors, plain answers; used by all
+    config.py, settings.py, presets.py            every setting, declared once
+    paths.py, errors.py, answers.py, devices.py   places, errors, plain answers, the device; used by all
 
 Importing this package imports nothing.
 """

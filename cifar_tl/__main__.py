@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cifar_tl.config import PRESETS, Setting, settings
 from cifar_tl.errors import CifarTLError, SettingsError
 from cifar_tl.paths import RunFolder
+from cifar_tl.presets import PRESETS
+from cifar_tl.settings import Setting, settings
 
 
 class _OneLineParser(argparse.ArgumentParser):

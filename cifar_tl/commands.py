@@ -14,14 +14,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cifar_tl.config import RunConfig, make_config, preset, settings
+from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data import sources
 from cifar_tl.errors import ImageUnreadable, RunInvalid, SettingsError
 from cifar_tl.models import catalog
 from cifar_tl.paths import RunFolder
+from cifar_tl.presets import preset
 from cifar_tl.runs import launcher, store
 from cifar_tl.runs.events import Completed, Failed
 from cifar_tl.runs.history import RunHistory
+from cifar_tl.settings import settings
 
 _POLL_SECONDS = 0.2
 

@@ -1,15 +1,13 @@
 """RunConfig: every setting of a run, declared once with bounds, unit, default and help.
 
 The Train form, the command line, `config.json` in the run folder and the README's table are all made from these
-declarations. Cross-field rules live in `RunConfig._check_combinations`; rules that need the catalogue are in
-`models.catalog.problems`. Presets fill in values and nothing else.
+declarations, which `cifar_tl.settings` lists. Cross-field rules live in `RunConfig._check_combinations`; rules that need the
+catalogue are in `models.catalog.problems`.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
 
 from cifar_tl.errors import SettingsError
 
@@ -29,27 +27,6 @@ Precision = Literal["auto", "float32", "bf16", "fp16"]
 Device = Literal["auto", "cuda", "mps", "cpu"]
 
 SECTIONS = ("Data", "Model", "Training", "Augmentation", "Regularisation", "Hardware")
-
-CHOICE_LABELS: dict[str, str] = {
-    "head": "Head only",
-    "last_stages": "Last stages and head",
-    "everything": "Everything",
-    "head_then_everything": "Head first, then everything",
-    "sgd": "SGD with Nesterov momentum",
-    "adamw": "AdamW",
-    "one_cycle": "One cycle (warm-up, then cosine to zero)",
-    "constant": "Constant after warm-up",
-    "none": "None",
-    "weighted_loss": "Weighted loss",
-    "balanced_sampling": "Balanced sampling",
-    "auto": "Automatic",
-    "float32": "float32",
-    "bf16": "bfloat16",
-    "fp16": "float16",
-    "cuda": "CUDA GPU",
-    "mps": "Apple GPU (MPS)",
-    "cpu": "CPU",
-}
 
 
 def setting(
@@ -363,59 +340,6 @@ class RunConfig(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One declared setting, as the form and the command line need it."""
-
-    name: str
-    title: str
-    help: str
-    section: str
-    unit: str
-    advanced: bool
-    default: Any
-    choices: tuple[str, ...] = ()
-    kind: type = str  # bool, int, float, str or tuple
-    is_optional: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    exclusive_minimum: bool = False
-    step: float | None = None
-
-
-def settings() -> tuple[Setting, ...]:
-    """All settings in the order of their declaration (which is the form's order)."""
-    return tuple(_describe(name, info) for name, info in RunConfig.model_fields.items() if name != "version")
-
-
-def _describe(name: str, info: FieldInfo) -> Setting:
-    extra = info.json_schema_extra
-    assert isinstance(extra, dict), f"{name} is not declared with setting()"
-    annotation: Any = info.annotation
-    bounds = {key: value for item in info.metadata for key in ("ge", "gt", "le", "lt") if (value := getattr(item, key, None)) is not None}
-    arguments = get_args(annotation)
-    is_literal = get_origin(annotation) is Literal
-    is_optional = type(None) in arguments
-    kind = str if is_literal else tuple if get_origin(annotation) is tuple else arguments[0] if is_optional else annotation
-    step: Any = extra["step"]
-    return Setting(
-        name=name,
-        title=info.title or name,
-        help=info.description or "",
-        section=str(extra["section"]),
-        unit=str(extra["unit"]),
-        advanced=bool(extra["advanced"]),
-        default=info.default,
-        choices=tuple(map(str, arguments)) if is_literal else (),
-        kind=kind,
-        is_optional=is_optional,
-        minimum=bounds.get("ge", bounds.get("gt")),
-        maximum=bounds.get("le", bounds.get("lt")),
-        exclusive_minimum="gt" in bounds,
-        step=step,
-    )
-
-
 def make_config(**values: Any) -> RunConfig:
     """A RunConfig from loose values. Raises SettingsError with one readable line per problem."""
     try:
@@ -445,50 +369,3 @@ def upgrade(raw: Any) -> dict[str, Any]:
             f"This run was made by a newer version of the program (config version {version}, known up to {CONFIG_VERSION}). Update the program to open it."
         )
     return raw
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named set of values for the form; everything not named keeps its default."""
-
-    name: str
-    summary: str
-    values: dict[str, Any]
-
-
-PRESETS: tuple[Preset, ...] = (
-    Preset(
-        "Quick look",
-        "A first answer fast: only a new head is trained, on small images.",
-        {"trainable": "head", "image_size": 64, "epochs": 3, "batch_size": 128, "dropout": 0.1},
-    ),
-    Preset(
-        "Balanced",
-        "The last stages adapt to your data: most of the accuracy for a fraction of the time.",
-        {"trainable": "last_stages", "trainable_stages": 3, "image_size": 128, "epochs": 5, "batch_size": 128},
-    ),
-    Preset(
-        "Best accuracy",
-        "Head first, then the whole network with slower early stages, strong augmentation and averaged weights.",
-        {
-            "trainable": "head_then_everything",
-            "image_size": 128,
-            "epochs": 10,
-            "head_epochs": 1,
-            "batch_size": 128,
-            "crop": True,
-            "trivial_augment": True,
-            "mixup": 0.2,
-            "cutmix": 1.0,
-            "ema_decay": 0.998,
-        },
-    ),
-)
-
-
-def preset(name: str) -> Preset:
-    """The preset of that name. Raises SettingsError."""
-    for candidate in PRESETS:
-        if candidate.name == name:
-            return candidate
-    raise SettingsError(f"There is no preset {name!r}. Presets: {', '.join(p.name for p in PRESETS)}.")

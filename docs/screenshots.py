@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.chromium import find_chromium
 from tests.browser.conftest import CHROMIUM_ARGS, drop_files
-from tests.browser.test_components import PLOT
+from tests.browser.test_components import PLOT, click_cell_named, drawn
 
 IMAGES = Path(__file__).parent / "images"
 LAPTOP = {"width": 1366, "height": 768}
@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("address")
     parser.add_argument("run_id")
     parser.add_argument("pictures", nargs="+")
+    parser.add_argument("--cell", nargs=2, default=["maple_tree", "oak_tree"], help="true and predicted class whose images Explore shows")
     parser.add_argument("--look", type=Path)
     options = parser.parse_args()
     with sync_playwright() as playwright:
@@ -46,14 +47,25 @@ def take_all(browser: Browser, scheme: str, options: argparse.Namespace, folder:
     page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
     take(page, folder / "runs.png")
     page.goto(f"{options.address}/explore?run={options.run_id}")
-    page.locator(PLOT).first.wait_for()
+    explore(page, options.cell)
     take(page, folder / "explore.png")
+    page.set_viewport_size(LAPTOP)
     page.goto(f"{options.address}/predict?run={options.run_id}")
     page.locator("[data-testid=stFileUploaderDropzone]").wait_for()
     drop_files(page, options.pictures)
     page.get_by_text("answered").wait_for(timeout=120_000)
     take(page, folder / "predict.png")
     context.close()
+
+
+def explore(page: Page, cell: list[str]) -> None:
+    """Open the images behind one cell, on a page long enough to show the whole map."""
+    page.set_viewport_size({"width": LAPTOP["width"], "height": 1150})
+    drawn(page)
+    classes = page.evaluate(f"[...document.querySelector('{PLOT}')._fullData[0].x]")
+    true, predicted = cell
+    click_cell_named(page, classes.index(true), classes.index(predicted), len(classes), true, predicted)
+    page.get_by_role("button", name=f"{true}, → {predicted}").first.wait_for()
 
 
 def take(page: Page, path: Path) -> None:

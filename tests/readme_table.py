@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cifar_tl.config import Setting, settings
+from cifar_tl.settings import Setting, settings
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- settings: written by python -m tests.readme_table -->", "<!-- end of settings -->"

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS: tuple[tuple[str, int], ...] = (
     ("cifar_tl.errors", 0),
     ("cifar_tl.config", 0),
+    ("cifar_tl.settings", 0),
+    ("cifar_tl.presets", 0),
     ("cifar_tl.paths", 0),
     ("cifar_tl.answers", 0),
     ("cifar_tl.runs", 1),

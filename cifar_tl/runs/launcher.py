@@ -16,14 +16,14 @@ import time
 from cifar_tl.config import RunConfig
 from cifar_tl.errors import RunActive, RunError
 from cifar_tl.paths import PROJECT_ROOT, RunFolder, checkpoints_root
-from cifar_tl.runs.store import find_run, is_alive, write_json
+from cifar_tl.runs.store import RUN_ID_TIME, find_run, is_alive, write_json
 
 
 def create_run(config: RunConfig) -> RunFolder:
     """Make the folder of a new run with its settings in it. Raises RunError if the folder cannot be written."""
     root = checkpoints_root()
     slug = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{config.backbone}-{config.source.removeprefix('folder:').rstrip('/').rsplit('/', 1)[-1]}")[:80]
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+    stamp = time.strftime(RUN_ID_TIME)
     try:
         root.mkdir(parents=True, exist_ok=True)
         for suffix in ("", *(f"-{number}" for number in range(2, 1000))):

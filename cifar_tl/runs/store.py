@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +25,8 @@ from cifar_tl.runs.log import EventReader
 
 MANIFEST_VERSION = 1
 MAX_NAME_LENGTH = 100
+RUN_ID_TIME = "%Y%m%d-%H%M%S"  # local time; every run id begins with it
+_TIME_IN_RUN_ID = re.compile(r"\d{8}-\d{6}")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 
 
@@ -99,7 +102,13 @@ def run_ids() -> list[str]:
     if not root.is_dir():
         return []
     found = [path for path in root.iterdir() if _RUN_ID.fullmatch(path.name) and RunFolder(path).config.is_file()]
-    return [path.name for path in sorted(found, key=lambda path: (RunFolder(path).config.stat().st_mtime, path.name), reverse=True)]
+    return [path.name for path in sorted(found, key=_start_time, reverse=True)]
+
+
+def _start_time(path: Path) -> tuple[str, str]:
+    """When a run was made, from its id (a copied folder has new file times), else from its settings file."""
+    made = time.strftime(RUN_ID_TIME, time.localtime(RunFolder(path).config.stat().st_mtime))
+    return path.name[: len(made)] if _TIME_IN_RUN_ID.match(path.name) else made, path.name
 
 
 def read_config(folder: RunFolder) -> RunConfig:

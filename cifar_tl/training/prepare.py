@@ -19,7 +19,7 @@ from cifar_tl.data.batches import ImageBatches
 from cifar_tl.data.sources import Progress as SourceProgress
 from cifar_tl.data.sources import prepare
 from cifar_tl.data.splits import RunSplits, SplitRows, run_splits
-from cifar_tl.data.store import ImageStore
+from cifar_tl.data.store import ImageStore, UnreadableFile
 from cifar_tl.devices import Compute, choose_compute
 from cifar_tl.models.build import Classifier, build_classifier
 from cifar_tl.paths import RunFolder
@@ -30,6 +30,7 @@ from cifar_tl.training.prefix_cache import VIEWS, PrefixCache, PrefixKey, hash_w
 
 Emit = Callable[[Event], object]
 _PROGRESS_SECONDS = 0.5
+_LISTED_FILES = 20
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit) -> Prepared:
     store = prepare(config.source, store_resolution=config.store_resolution, seed=config.seed, progress=_source_progress(emit))
     splits = run_splits(store, classes=config.classes, images_per_class=config.images_per_class, seed=config.seed)
     if store.info.unreadable:
-        first = store.info.unreadable[0]
-        emit(Warned(message=f"{len(store.info.unreadable)} files could not be read and are left out, first {first.path}: {first.reason}"))
+        emit(Warned(message=_left_out(store.info.unreadable)))
     emit(Phase(name="loading_weights", text=f"Loading {config.backbone}"))
     torch.manual_seed(config.seed)  # the new head's first weights
     classifier = build_classifier(
@@ -86,6 +86,12 @@ def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit) -> Prepared:
     preprocessing = Preprocessing(store.info.resolution, config.image_size, classifier.mean, classifier.std)
     write_manifest(folder, _manifest(folder, store, splits, classifier, preprocessing))
     return Prepared(config, store, splits, classifier, compute, preprocessing)
+
+
+def _left_out(unreadable: tuple[UnreadableFile, ...]) -> str:
+    listed = "; ".join(f"{item.path}: {item.reason.rstrip('.')}" for item in unreadable[:_LISTED_FILES])
+    more = f"; and {len(unreadable) - _LISTED_FILES:,} more, which the form lists" if len(unreadable) > _LISTED_FILES else ""
+    return f"{len(unreadable):,} files could not be read and are left out. {listed}{more}."
 
 
 def inputs_for(prepared: Prepared, boundary: int, emit: Emit) -> SplitInputs:

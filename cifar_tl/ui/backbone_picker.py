@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from cifar_tl.config import settings
 from cifar_tl.errors import BackboneError
 from cifar_tl.models import catalog
 from cifar_tl.models.catalog import Backbone
+from cifar_tl.settings import settings
 from cifar_tl.ui.setting_widgets import set_value
 from cifar_tl.ui.state import setting_key
 from cifar_tl.ui.widgets import format_percent, plain

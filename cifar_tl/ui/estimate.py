@@ -12,8 +12,9 @@ from typing import Any
 import streamlit as st
 
 from cifar_tl.answers import EpochEstimate, Hardware
-from cifar_tl.config import CHOICE_LABELS, RunConfig
+from cifar_tl.config import RunConfig
 from cifar_tl.errors import CifarTLError
+from cifar_tl.settings import CHOICE_LABELS
 from cifar_tl.ui import cached
 from cifar_tl.ui.predictor import result_of
 from cifar_tl.ui.widgets import format_duration

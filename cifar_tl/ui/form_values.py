@@ -10,11 +10,13 @@ from typing import Any
 import streamlit as st
 
 from cifar_tl.answers import Hardware
-from cifar_tl.config import CHOICE_LABELS, PRESETS, RunConfig, Setting, make_config, preset, settings
+from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data import sources
 from cifar_tl.data.sources import SourceStatus
 from cifar_tl.errors import SettingsError
 from cifar_tl.models import catalog
+from cifar_tl.presets import PRESETS, preset
+from cifar_tl.settings import CHOICE_LABELS, Setting, settings
 from cifar_tl.ui import cached, state
 from cifar_tl.ui.setting_widgets import current_value, current_values, set_value
 

@@ -43,7 +43,8 @@ def gap_note(epochs: Sequence[Epoch], config: RunConfig, *, dev_images: int) -> 
         f"The gap is open: {format_percent(latest.train_accuracy)} on train, {format_percent(latest.dev_accuracy)} on dev, {gap * 100:.1f} points apart{_trend(epochs)}. "
         + _dev_course(epochs, best, is_harmful=is_harmful)
     )
-    return GapNote(gap, is_harmful, finding, _advice(config, is_harmful=is_harmful))
+    may_stop = is_harmful and latest.epoch < config.epochs
+    return GapNote(gap, is_harmful, finding, _advice(config, may_stop=may_stop))
 
 
 def _standard_error(epoch: Epoch, dev_images: int) -> float:
@@ -73,7 +74,7 @@ def _dev_course(epochs: Sequence[Epoch], best: Epoch, *, is_harmful: bool) -> st
     return "Too early to say whether dev accuracy has stopped rising."
 
 
-def _advice(config: RunConfig, *, is_harmful: bool) -> str:
+def _advice(config: RunConfig, *, may_stop: bool) -> str:
     remedies = []
     if not config.trivial_augment:
         remedies.append("switch on TrivialAugment")
@@ -90,4 +91,4 @@ def _advice(config: RunConfig, *, is_harmful: bool) -> str:
     if not remedies:
         remedies.append("use more training images, or fewer epochs")
     advice = f"For the next run: {', '.join(remedies[:3])}."
-    return f"You may stop here; the weights of the best epoch are kept. {advice}" if is_harmful else advice
+    return f"You may stop here; the weights of the best epoch are kept. {advice}" if may_stop else advice

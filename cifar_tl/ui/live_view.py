@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from cifar_tl.config import CHOICE_LABELS, RunConfig
+from cifar_tl.config import RunConfig
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs import launcher
 from cifar_tl.runs.events import Completed, Failed, Stopped
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.store import RunManifest, RunStatus, read_config, read_manifest, read_name
+from cifar_tl.settings import CHOICE_LABELS
 from cifar_tl.ui import cached, state
 from cifar_tl.ui.charts.curves import Chart, accuracy_chart, learning_rate_chart, loss_chart
 from cifar_tl.ui.divergence import divergence_note

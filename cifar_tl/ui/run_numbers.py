@@ -1,8 +1,8 @@
 """The headline numbers of a run, as the metric cards of the live view. Pure: history in, words out."""
 
-from cifar_tl.config import CHOICE_LABELS
 from cifar_tl.runs.events import Completed, Epoch
 from cifar_tl.runs.history import RunHistory
+from cifar_tl.settings import CHOICE_LABELS
 from cifar_tl.ui.widgets import NONE_YET, Metric, format_duration, format_percent
 
 _GIB = 1024**3

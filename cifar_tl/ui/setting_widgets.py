@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from cifar_tl.config import CHOICE_LABELS, Setting, settings
+from cifar_tl.settings import CHOICE_LABELS, Setting, settings
 from cifar_tl.ui.state import setting_key
 
 # What a person sees of a setting is fixed; only these depend on another one: (setting, values with which it matters).

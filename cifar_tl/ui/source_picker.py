@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from cifar_tl.data.store import StoreInfo
 from cifar_tl.ui import form_values, state
 from cifar_tl.ui.widgets import plain
 
@@ -43,11 +44,24 @@ def _status(source: str) -> None:
     if names:
         more = f" and {len(names) - MAX_LISTED_CLASSES} more" if len(names) > MAX_LISTED_CLASSES else ""
         st.caption(f"Classes: {', '.join(plain(name) for name in names[:MAX_LISTED_CLASSES])}{more}.")
+    if status.info:
+        _left_out(status.info)
     if source == form_values.FALLBACK and not form_values.is_at_hand(form_values.FIRST_CHOICE):
         st.caption(
             f"The form starts with this one because {form_values.SOURCE_LABELS[form_values.FIRST_CHOICE]} is not here: "
             f"{plain(form_values.source_status(form_values.FIRST_CHOICE).message)}"
         )
+
+
+def _left_out(info: StoreInfo) -> None:
+    """What the source had beside the images that were taken: files by name and reason, and what else was noted."""
+    for note in info.notes:
+        st.caption(plain(note))
+    if info.unreadable:
+        with st.popover(f"{len(info.unreadable):,} files could not be read", icon=":material/broken_image:"):
+            st.dataframe(
+                {"File": [item.path for item in info.unreadable], "Reason": [item.reason for item in info.unreadable]}, hide_index=True
+            )
 
 
 def known_class_names() -> tuple[str, ...]:

@@ -7,10 +7,12 @@ import time
 
 import streamlit as st
 
-from cifar_tl.config import PRESETS, SECTIONS, RunConfig, Setting, settings
+from cifar_tl.config import SECTIONS, RunConfig
 from cifar_tl.errors import CifarTLError
+from cifar_tl.presets import PRESETS
 from cifar_tl.runs import launcher
 from cifar_tl.runs.store import RunStatus
+from cifar_tl.settings import Setting, settings
 from cifar_tl.ui import cached, estimate, form_values, state
 from cifar_tl.ui.backbone_picker import backbone_picker, is_comparing
 from cifar_tl.ui.form_values import FormResult

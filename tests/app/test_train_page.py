@@ -4,14 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from cifar_tl.answers import EpochEstimate
-from cifar_tl.config import PRESETS, make_config, settings
+from cifar_tl.config import make_config
+from cifar_tl.data.sources import prepare
 from cifar_tl.errors import RunError, WeightsUnavailable
 from cifar_tl.paths import PROJECT_ROOT, RunFolder
+from cifar_tl.presets import PRESETS
 from cifar_tl.runs import launcher
 from cifar_tl.runs.store import read_config, run_ids
+from cifar_tl.settings import settings
 from cifar_tl.ui import form_values, state, train_form
 from tests.app.conftest import NotingPredictor
 from tests.made_runs import hold_lock, make_run
@@ -168,6 +172,21 @@ def test_a_folder_that_is_not_there_is_refused_in_the_form(tmp_path: Path) -> No
     page.text_input(key=state.SOURCE_FOLDER).set_value(str(tmp_path / "nothing")).run()
     assert page.error
     assert start_button(page).disabled
+
+
+def test_files_that_could_not_be_read_are_listed_by_name_and_reason(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (20, 20), "red").save(tmp_path / "pets" / name / f"{number}.png")
+    (tmp_path / "pets" / "dog" / "broken.png").write_bytes(b"no picture")
+    prepare(f"folder:{tmp_path / 'pets'}")
+    page = open_form()
+    page.selectbox(key=state.SOURCE_KIND).set_value("folder").run()
+    page.text_input(key=state.SOURCE_FOLDER).set_value(str(tmp_path / "pets")).run()
+    (table,) = [table.value for table in page.dataframe if "Reason" in table.value.columns]
+    assert table["File"].tolist() == ["dog/broken.png"]
+    assert table["Reason"][0]
 
 
 def test_a_device_this_machine_lacks_is_refused_in_the_form() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
 
 from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data.sources import prepare
@@ -198,6 +199,23 @@ def test_early_stopping_ends_when_dev_does_not_rise(tmp_path):
 def test_a_class_that_does_not_exist_is_refused_by_name(tmp_path):
     with pytest.raises(SettingsError, match="unicorn"):
         run(small(classes=("circle", "unicorn")), tmp_path)
+
+
+def test_a_folder_of_pictures_trains_and_names_what_could_not_be_read(tmp_path):
+    colours = np.random.default_rng(0)
+    for name, base in (("dark", 40), ("light", 200)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = np.clip(colours.normal(base, 20, (48, 64, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
+    (tmp_path / "pictures" / "dark" / "broken.png").write_bytes(b"no picture")
+    config = small(source=f"folder:{tmp_path / 'pictures'}", store_resolution=32, images_per_class=None, epochs=8, batch_size=8)
+    events, ending, folder = run(config, tmp_path)
+    assert "dark/broken.png" in of_type(events, Warned)[0].message
+    assert isinstance(ending, Completed)
+    assert ending.test_accuracy >= 0.75
+    (answer,) = Predictor.from_run(folder.path).answer([("0.png", tmp_path / "pictures" / "light" / "0.png")])
+    assert answer.classes[0].class_name == "light"
 
 
 def test_a_prediction_of_a_stored_image_is_what_evaluation_said(tmp_path):

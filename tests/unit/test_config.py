@@ -2,8 +2,10 @@
 
 import pytest
 
-from cifar_tl.config import CHOICE_LABELS, PRESETS, SECTIONS, RunConfig, make_config, settings, upgrade
+from cifar_tl.config import SECTIONS, RunConfig, make_config, upgrade
 from cifar_tl.errors import SettingsError
+from cifar_tl.presets import PRESETS
+from cifar_tl.settings import CHOICE_LABELS, settings
 
 
 def test_every_setting_has_title_help_and_section():

@@ -58,6 +58,13 @@ def test_runs_are_listed_newest_first(root):
     assert store.run_ids() == ["a", "b", "c"]
 
 
+def test_a_copied_run_keeps_its_place_in_the_list(root):
+    for run_id in ("20250101-120000-x", "20260101-120000-x"):
+        make_run(root, run_id=run_id)
+    os.utime(store.find_run("20250101-120000-x").config)
+    assert store.run_ids() == ["20260101-120000-x", "20250101-120000-x"]
+
+
 def test_a_name_is_kept_tidied_and_bounded(root):
     make_run(root, run_id="r")
     store.rename_run("r", "  Mein \n Lauf 猫 ")

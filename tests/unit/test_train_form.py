@@ -3,11 +3,13 @@
 import pytest
 
 from cifar_tl.answers import EpochEstimate, Hardware
-from cifar_tl.config import PRESETS, RunConfig, Setting, make_config, settings
+from cifar_tl.config import RunConfig, make_config
 from cifar_tl.models import catalog
 from cifar_tl.models.catalog import Backbone
+from cifar_tl.presets import PRESETS
 from cifar_tl.runs.events import Phase, Progress, Started, Step
 from cifar_tl.runs.history import RunHistory
+from cifar_tl.settings import Setting, settings
 from cifar_tl.ui.backbone_picker import facts_of, table_of
 from cifar_tl.ui.estimate import WITHOUT_EFFECT_ON_TIME, device_in_words, estimate_key, sentence_of
 from cifar_tl.ui.form_values import preset_values, source_in_words

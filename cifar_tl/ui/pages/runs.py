@@ -5,9 +5,9 @@ from typing import Any
 
 import streamlit as st
 
-from cifar_tl.config import CHOICE_LABELS
 from cifar_tl.errors import CifarTLError
 from cifar_tl.runs.store import MAX_NAME_LENGTH, RunStatus, RunSummary, delete_run, find_run, rename_run
+from cifar_tl.settings import CHOICE_LABELS
 from cifar_tl.ui.cached import summaries
 from cifar_tl.ui.widgets import (
     NONE_YET,
