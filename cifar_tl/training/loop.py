@@ -59,8 +59,6 @@ def _run(config: RunConfig, folder: RunFolder, progress: Progress, emit: Emit, s
             emit(_started(prepared))
             emit(Phase(name="training", text="Training"))
         _train_leg(prepared, leg, inputs, folder, progress, emit, should_stop)
-        if _patience_is_over(config, progress):
-            break
     return _test(prepared, inputs, folder, progress, emit)
 
 
@@ -89,7 +87,7 @@ def _train_leg(
         measured_from = time.monotonic()
         _finish_epoch(prepared, trainer, inputs, sample, folder, progress, emit, began)
         progress.measuring_seconds = time.monotonic() - measured_from
-        if _patience_is_over(prepared.config, progress):
+        if _patience_is_over(prepared.config, leg, progress):
             break
 
 
@@ -174,8 +172,11 @@ def _test(prepared: Prepared, inputs: SplitInputs, folder: RunFolder, progress: 
     )
 
 
-def _patience_is_over(config: RunConfig, progress: Progress) -> bool:
-    return 0 < config.early_stopping_patience <= progress.epoch - progress.best_epoch
+def _patience_is_over(config: RunConfig, leg: Leg, progress: Progress) -> bool:
+    """Counts epochs of the last leg only: a head that has stopped improving is what the rest was waiting for."""
+    if leg.last_epoch < config.epochs:
+        return False
+    return 0 < config.early_stopping_patience <= progress.epoch - max(progress.best_epoch, leg.first_epoch)
 
 
 def _train_sample(prepared: Prepared, inputs: SplitInputs) -> np.ndarray:

@@ -190,6 +190,14 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path):
         run(small(learning_rate=10, head_learning_rate_factor=1000, trainable="everything", schedule="constant", epochs=5), tmp_path)
 
 
+def test_patience_of_the_head_leg_does_not_take_the_rest_away(tmp_path):
+    config = small(trainable="head_then_everything", head_epochs=3, epochs=5, early_stopping_patience=1, learning_rate=1e-9)
+    events, ending, _ = run(config, tmp_path)
+    assert isinstance(ending, Completed)
+    # Nothing is learned at this rate: the head's three epochs run all the same, then patience counts from the second leg's start.
+    assert [epoch.epoch for epoch in of_type(events, Epoch)] == [1, 2, 3, 4]
+
+
 def test_early_stopping_ends_when_dev_does_not_rise(tmp_path):
     events, ending, _ = run(small(epochs=30, early_stopping_patience=1, learning_rate=1e-9), tmp_path)
     assert isinstance(ending, Completed)
@@ -203,13 +211,21 @@ def test_a_class_that_does_not_exist_is_refused_by_name(tmp_path):
 
 def test_a_folder_of_pictures_trains_and_names_what_could_not_be_read(tmp_path):
     colours = np.random.default_rng(0)
-    for name, base in (("dark", 40), ("light", 200)):
+    for name, base in (("dark", (20, 20, 60)), ("light", (230, 200, 120))):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for number in range(20):
             pixels = np.clip(colours.normal(base, 20, (48, 64, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
     (tmp_path / "pictures" / "dark" / "broken.png").write_bytes(b"no picture")
-    config = small(source=f"folder:{tmp_path / 'pictures'}", store_resolution=32, images_per_class=None, epochs=8, batch_size=8)
+    config = small(
+        source=f"folder:{tmp_path / 'pictures'}",
+        store_resolution=32,
+        images_per_class=None,
+        image_size=64,
+        epochs=15,
+        batch_size=8,
+        learning_rate=0.05,
+    )
     events, ending, folder = run(config, tmp_path)
     assert "dark/broken.png" in of_type(events, Warned)[0].message
     assert isinstance(ending, Completed)
