@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,14 +31,45 @@ CHROMIUM_ARGS = [
 SERVER_START_SECONDS = 60
 PAGE_TIMEOUT_MS = 30_000
 
-StartApp = Callable[..., str]
+
+class StartApp:
+    """`start_app(script)` serves a script, given as a path or as its text, and returns its address.
+
+    It gets empty data, cache and checkpoint folders under `folder`, and the project's own Streamlit settings. A script
+    given as text has plotly.js in its static folder unless `with_plotly_js=False`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._servers: list[subprocess.Popen[bytes]] = []
+
+    def __call__(self, script: Path | str, *, with_plotly_js: bool = True, **environment: str) -> str:
+        number = len(self._servers)
+        if isinstance(script, str):
+            script = _write_script(self.folder / f"app{number}", script, with_plotly_js)
+        port = _free_port()
+        log = self.folder / f"server{number}.log"
+        server = _serve(script, port, log, _environment(self.folder) | environment)
+        self._servers.append(server)
+        _wait_until_healthy(server, port, log)
+        return f"http://127.0.0.1:{port}"
+
+    def stop_all(self) -> None:
+        """End every server that was started, as Ctrl-C in its terminal would."""
+        for server in self._servers:
+            server.terminate()
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     executable = find_chromium()
     if executable is None:
-        pytest.skip("no Chromium: python tests/browser/chromium.py --install")
+        pytest.fail("There is no Chromium: run python tests/browser/chromium.py --install, as make test does.")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
         yield chromium
@@ -55,31 +86,10 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def start_app(tmp_path: Path) -> Iterator[StartApp]:
-    """`start_app(script)` serves a script, given as a path or as its text, and returns its address.
-
-    It gets empty data, cache and checkpoint folders under tmp_path, and the project's own Streamlit settings. A script
-    given as text has plotly.js in its static folder unless `with_plotly_js=False`.
-    """
-    servers: list[subprocess.Popen[bytes]] = []
-
-    def start(script: Path | str, *, with_plotly_js: bool = True, **environment: str) -> str:
-        if isinstance(script, str):
-            script = _write_script(tmp_path / f"app{len(servers)}", script, with_plotly_js)
-        port = _free_port()
-        log = tmp_path / f"server{len(servers)}.log"
-        server = _serve(script, port, log, _environment(tmp_path) | environment)
-        servers.append(server)
-        _wait_until_healthy(server, port, log)
-        return f"http://127.0.0.1:{port}"
-
+    """Servers for one test; see StartApp."""
+    start = StartApp(tmp_path)
     yield start
-    for server in servers:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+    start.stop_all()
 
 
 def _write_script(folder: Path, text: str, with_plotly_js: bool) -> Path:

@@ -11,7 +11,7 @@ from cifar_tl.data.shapes import draw
 from cifar_tl.evaluation.analysis import confusion_matrix
 from cifar_tl.evaluation.arrays import load_evaluation
 from cifar_tl.paths import APP_FILE, RunFolder
-from cifar_tl.runs.store import read_manifest
+from cifar_tl.runs.store import is_alive, read_manifest
 from tests.browser.conftest import StartApp, drop_files
 from tests.browser.test_components import PLOT, click_cell_named, drawn
 
@@ -53,11 +53,27 @@ def test_train_watch_reload_explore_and_predict(page: Page, start_app: StartApp,
     drop_three_files(page, address, only_run(checkpoints), tmp_path)
 
 
-def start_training(page: Page, address: str) -> None:
+def test_a_run_outlives_the_dashboard_and_is_stopped_from_the_next_one(page: Page, start_app: StartApp, tmp_path: Path):
+    start_training(page, start_app(APP_FILE), epochs=1000)
+    run = only_run(tmp_path / "checkpoints")
+    try:
+        start_app.stop_all()
+        assert is_alive(run)
+        page.goto(f"{start_app(APP_FILE)}/?run={run.run_id}")
+        page.locator(PLOT).first.wait_for(timeout=STARTS_WITHIN_MS)
+        wait_for_growth(page)
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_text("The test set was not touched")).to_be_visible(timeout=STARTS_WITHIN_MS)
+        assert not is_alive(run)
+    finally:
+        run.stop_request.touch()  # a failed test leaves no worker behind
+
+
+def start_training(page: Page, address: str, epochs: int = EPOCHS) -> None:
     page.goto(address)
     expect(page.get_by_text("The form starts with this one because")).to_be_visible()
     page.get_by_role("radio", name="Quick look").click()
-    page.get_by_role("spinbutton", name="Epochs").fill(str(EPOCHS))
+    page.get_by_role("spinbutton", name="Epochs").fill(str(epochs))
     page.get_by_role("spinbutton", name="Epochs").press("Enter")
     expect(page.get_by_text("in all")).to_be_visible(timeout=STARTS_WITHIN_MS)  # the estimate, measured here
     page.get_by_role("button", name="Start training").click()
