@@ -89,3 +89,9 @@ class NonFiniteLoss(TrainingError):
 
 class DeviceUnavailable(TrainingError):
     """The device or precision asked for is not on this machine."""
+
+
+def explains_itself(name: str) -> bool:
+    """True if errors of that class name are of this tree, so that their message is all a person needs."""
+    found = globals().get(name)
+    return isinstance(found, type) and issubclass(found, CifarTLError)

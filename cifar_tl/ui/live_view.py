@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cifar_tl.config import RunConfig
+from cifar_tl.errors import explains_itself
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs import launcher
 from cifar_tl.runs.events import Completed, Failed, Stopped
@@ -135,7 +136,8 @@ def _ending(run: LiveRun) -> None:
     end = run.history.terminal
     if isinstance(end, Failed):
         st.error(f"**The run failed.** {plain(end.message)}", icon=":material/error:")
-        _log_tail(run.folder)
+        if not explains_itself(end.error):
+            _log_tail(run.folder)
     elif isinstance(end, Stopped):
         kept = "The weights of the best epoch are kept." if run.folder.best_weights.exists() else "No weights were kept."
         st.info(f"Stopped after step {end.step:,} as asked. {kept} The test set was not touched.", icon=":material/stop_circle:")

@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cifar_tl.paths import PROJECT_ROOT, RunFolder
-from cifar_tl.runs.events import Phase, Progress, Warned
+from cifar_tl.runs.events import Failed, Phase, Progress, Warned
 from cifar_tl.runs.log import EventWriter
 from tests.app.conftest import NotingPredictor
 from tests.made_runs import hold_lock, make_run
@@ -160,11 +160,21 @@ def test_a_stopped_run_says_that_test_was_not_touched(checkpoints: Path) -> None
     assert "Stopped after step 40 as asked" in shown(open_run("a"))
 
 
-def test_a_failed_run_shows_the_message_and_the_end_of_its_log(checkpoints: Path) -> None:
+def test_a_failure_that_explains_itself_shows_its_message_and_no_log(checkpoints: Path) -> None:
     folder = make_run(checkpoints, run_id="a", status="failed")
-    folder.worker_log.write_text("first line\n" + "middle\n" * 50 + "the last line\n")
+    folder.worker_log.write_text("Traceback (most recent call last):\n")
     text = shown(open_run("a"))
     assert "The weights of resnet50 are not on this machine" in text
+    assert "Traceback" not in text
+
+
+def test_an_unexpected_failure_shows_its_message_and_the_end_of_the_log(checkpoints: Path) -> None:
+    folder = make_run(checkpoints, run_id="a", status="empty")
+    folder.worker_log.write_text("first line\n" + "middle\n" * 50 + "the last line\n")
+    with EventWriter(folder.events) as log:
+        log.write(Failed(error="ZeroDivisionError", message="ZeroDivisionError: division by zero.", seconds=1.0))
+    text = shown(open_run("a"))
+    assert "division by zero" in text
     assert "the last line" in text
     assert "first line" not in text
 
