@@ -14,6 +14,7 @@ from cifar_tl.config import RunConfig
 from cifar_tl.data.trivial_augment import trivial_augment
 
 _CROP_SHIFT = 1 / 8  # 4 of 32 pixels: the usual CIFAR crop (He et al. 2016)
+_HOST_STREAM = 0x5DEECE66D  # any constant: sets the host's draws apart from the device's with the same seed
 _ERASED_AREA = (0.02, 0.33)  # share of the image, and
 _ERASED_ASPECT = (0.3, 3.3)  # height / width of the rectangle: Zhong et al. 2020
 
@@ -101,38 +102,41 @@ def mix(
     """
     if not (config.mixup or config.cutmix) or len(labels_B) < 2:
         return images_BCHW, labels_B
-    use_cutmix = config.cutmix > 0 and (config.mixup == 0 or _uniform(generator) < 0.5)
-    share = _beta(config.cutmix if use_cutmix else config.mixup, generator)
+    # Numbers that the processor must know are drawn there: reading one back from a GPU would wait for all its work.
+    host = torch.Generator().manual_seed(generator.initial_seed() ^ _HOST_STREAM)
+    use_cutmix = config.cutmix > 0 and (config.mixup == 0 or _uniform(host) < 0.5)
+    share = _beta(config.cutmix if use_cutmix else config.mixup, host)
     partner_B = torch.randperm(len(labels_B), generator=generator, device=images_BCHW.device)
     if use_cutmix:
-        images, share = _paste(images_BCHW, partner_B, share, generator)
+        images, share = _paste(images_BCHW, partner_B, share, host)
     else:
         images = to_uint8((images_BCHW.float() * share + images_BCHW[partner_B].float() * (1 - share)) / 255)
     one_hot = F.one_hot(labels_B, num_classes).float()
     return images, one_hot * share + one_hot[partner_B] * (1 - share)
 
 
-def _paste(images_BCHW: torch.Tensor, partner_B: torch.Tensor, share: float, generator: torch.Generator) -> tuple[torch.Tensor, float]:
+def _paste(images_BCHW: torch.Tensor, partner_B: torch.Tensor, share: float, host: torch.Generator) -> tuple[torch.Tensor, float]:
     """Returns the images and the share of the area that stayed (less is pasted where the rectangle leaves the image)."""
     height, width = images_BCHW.shape[-2:]
     half = math.sqrt(1 - share) / 2
-    centre_y, centre_x = (torch.full((1,), _uniform(generator), device=images_BCHW.device) for _ in range(2))
-    half_height, half_width = (torch.full((1,), half * length, device=images_BCHW.device) for length in (height, width))
+    centre_y, centre_x = (torch.full((1,), _uniform(host)) for _ in range(2))
+    half_height, half_width = (torch.full((1,), half * length) for length in (height, width))
     is_pasted = rectangles(centre_y, centre_x, half_height, half_width, height, width)
-    return torch.where(is_pasted, images_BCHW[partner_B], images_BCHW), 1 - float(is_pasted.float().mean())
+    images = torch.where(is_pasted.to(images_BCHW.device), images_BCHW[partner_B], images_BCHW)
+    return images, 1 - float(is_pasted.float().mean())
 
 
-def _uniform(generator: torch.Generator) -> float:
-    return float(torch.rand((), generator=generator, device=generator.device))
+def _uniform(host: torch.Generator) -> float:
+    return float(torch.rand((), generator=host))
 
 
-def _beta(alpha: float, generator: torch.Generator) -> float:
+def _beta(alpha: float, host: torch.Generator) -> float:
     """One draw of Beta(alpha, alpha), by Jöhnk (1964): torch's own samplers take no generator.
 
     Computed with logarithms, so that small alphas do not underflow.
     """
     while True:
-        x, y = (math.log(max(_uniform(generator), 1e-30)) / alpha for _ in range(2))
+        x, y = (math.log(max(_uniform(host), 1e-30)) / alpha for _ in range(2))
         top = max(x, y)
         total = top + math.log(math.exp(x - top) + math.exp(y - top))
         if total <= 0:

@@ -38,8 +38,10 @@ def to_model_input(images_BCHW: torch.Tensor, preprocessing: Preprocessing) -> t
 
 
 def _resize_uint8(images_BCHW: torch.Tensor, size: int) -> torch.Tensor:
-    if images_BCHW.device.type == "cpu":
-        return F.interpolate(images_BCHW, size=(size, size), mode="bicubic", antialias=True)
+    device = images_BCHW.device
+    if device.type != "cuda":
+        # Apple's GPUs have no antialiased bicubic kernel; the processor's 8-bit one is quick enough to go by way of it.
+        return F.interpolate(images_BCHW.cpu(), size=(size, size), mode="bicubic", antialias=True).to(device)
     floats = F.interpolate(images_BCHW.float(), size=(size, size), mode="bicubic", antialias=True)
     return floats.round_().clamp_(0, 255).to(torch.uint8)
 
