@@ -1,7 +1,7 @@
 """How long a run would take here: measured in the prediction process while the form is open, shown when it is known.
 
 Owns which settings change the time, when to measure (once a set of settings has rested for one refresh) and the sentence.
-Never waits; `estimate_line` is called from a fragment that refreshes itself while `is_missing`.
+Never waits: the form's fragment asks and shows, and refreshes itself while `is_missing`.
 """
 
 import json
