@@ -68,10 +68,11 @@ def _ended_summary(path: str, signature: tuple[tuple[int, int], ...]) -> RunSumm
 
 def _signature(folder: RunFolder) -> tuple[tuple[int, int], ...]:
     """Changes whenever something that a summary shows has changed."""
-    return tuple(_stamp(path) for path in (folder.config, folder.manifest, folder.annotations, folder.events))
+    return tuple(file_stamp(path) for path in (folder.config, folder.manifest, folder.annotations, folder.events))
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Time of last change in nanoseconds and size in bytes: a cache key that changes with the file; zeros if there is none."""
     try:
         stat = path.stat()
     except FileNotFoundError:

@@ -18,6 +18,7 @@ from cifar_tl.evaluation.analysis import confusion_matrix
 from cifar_tl.evaluation.arrays import Evaluation, load_evaluation
 from cifar_tl.paths import RunFolder, stores_root
 from cifar_tl.runs.store import RunManifest, find_run, read_config, read_manifest
+from cifar_tl.ui.cached import file_stamp
 
 # 10,000 images of a network with 1,280 features take 28 MB.
 MAX_EVALUATIONS = 6
@@ -71,7 +72,9 @@ def explored(run_id: str, split: str) -> Explored:
     manifest = read_manifest(folder)
     if manifest is None:
         raise RunInvalid(f"Run {run_id} has an evaluation but no run.json, so its class names are unknown.")
-    evaluation, matrix_CC = _evaluation(str(folder.evaluation_of(split)), _stamp(folder.evaluation_of(split)), len(manifest.class_names))
+    evaluation, matrix_CC = _evaluation(
+        str(folder.evaluation_of(split)), file_stamp(folder.evaluation_of(split)), len(manifest.class_names)
+    )
     return Explored(run_id, split, manifest, evaluation, matrix_CC, run_images(folder, manifest))
 
 
@@ -80,7 +83,7 @@ def run_images(folder: RunFolder, manifest: RunManifest) -> RunImages:
     try:
         config = read_config(folder)
         found = _store_folder(str(stores_root()), config.source, config.store_resolution, config.seed)
-        store = None if found is None else _store(str(found), _stamp(found))
+        store = None if found is None else _store(str(found), file_stamp(found))
     except CifarTLError as error:
         return RunImages(None, f"The images cannot be shown: {error}")
     if store is None:
@@ -130,11 +133,3 @@ def _store_folder(root: str, source: str, store_resolution: int, seed: int) -> P
 @st.cache_resource(max_entries=MAX_STORES, show_spinner=False)
 def _store(path: str, stamp: tuple[int, int]) -> ImageStore:  # noqa: ARG001 - part of the key
     return ImageStore(Path(path))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return (0, 0)
-    return (stat.st_mtime_ns, stat.st_size)
