@@ -39,7 +39,10 @@ class Hardware:
 
 @dataclass(frozen=True)
 class EpochEstimate:
-    """Expected time of one epoch and of the whole run, from steps timed on this machine with these settings."""
+    """Expected time of one epoch and of the whole run, from steps timed on this machine with these settings.
+
+    `cache_bytes`: what the activations of the stages that do not train will take on disk.
+    """
 
     train_images: int
     epoch_seconds: float
@@ -47,3 +50,4 @@ class EpochEstimate:
     images_per_second: float
     device: str
     precision: str
+    cache_bytes: int = 0

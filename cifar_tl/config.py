@@ -132,6 +132,16 @@ class RunConfig(BaseModel):
         le=1024,
         step=32,
     )
+    first_image_size: int | None = setting(
+        None,
+        title="First image size",
+        unit="px",
+        help="Progressive resizing: epochs start at this size and grow to the image size, which most of the early ones do not need. Empty: always the image size.",
+        section="Training",
+        ge=32,
+        le=1024,
+        step=32,
+    )
     epochs: int = setting(
         5,
         title="Epochs",
@@ -198,6 +208,12 @@ class RunConfig(BaseModel):
         "none",
         title="Class balance",
         help="For unequal classes: weight the loss by inverse frequency, or draw every class equally often.",
+        section="Training",
+    )
+    average_flips: bool = setting(
+        False,
+        title="Flip-averaged evaluation",
+        help="Average the answers for each image and its mirror image, when evaluating and when predicting: better, and twice the time.",
         section="Training",
     )
     early_stopping_patience: int = setting(
@@ -307,6 +323,24 @@ class RunConfig(BaseModel):
     seed: int = setting(
         0, title="Seed", help="Same seed, same data order, same augmentation, same initial head.", section="Hardware", ge=0, le=2**31 - 1
     )
+    cached_views: int = setting(
+        2,
+        title="Cached views",
+        unit="per training image",
+        help="Stages that do not train run once for this many augmented versions of each training image; 0 runs them every epoch.",
+        section="Hardware",
+        ge=0,
+        le=100,
+    )
+    cache_limit: float = setting(
+        20.0,
+        title="Cache limit",
+        unit="GB",
+        help="Cached activations of all runs together take at most this much disk; the least recently used go first.",
+        section="Hardware",
+        ge=0,
+        le=100_000,
+    )
     log_every_steps: int = setting(
         10,
         title="Log interval",
@@ -322,6 +356,14 @@ class RunConfig(BaseModel):
         if self.trainable == "head_then_everything" and self.head_epochs >= self.epochs:
             raise ValueError(
                 f"Head-only epochs ({self.head_epochs}) must be fewer than all epochs ({self.epochs}), or nothing is left for the rest of the network."
+            )
+        if self.first_image_size is not None and self.first_image_size > self.image_size:
+            raise ValueError(
+                f"The first image size ({self.first_image_size}) must not be larger than the image size ({self.image_size}), at which training ends."
+            )
+        if self.first_image_size is not None and self.trainable in ("head", "last_stages"):
+            raise ValueError(
+                "Progressive resizing needs the whole network to train: leave the first image size empty, or choose 'Everything' or 'Head first, then everything'."
             )
         if self.weights == "none" and self.trainable != "everything":
             raise ValueError(

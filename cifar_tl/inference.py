@@ -57,7 +57,7 @@ class Predictor:
         self.config = config
         self.manifest = manifest
         self.compute = compute_for(config)
-        self.classifier = classifier.to(memory_format=torch.channels_last).to(self.compute.device)
+        self.classifier = classifier.ready(self.compute.device, config.image_size)
 
     @classmethod
     def from_run(cls, path: Path) -> Self:
@@ -68,9 +68,10 @@ class Predictor:
     def probabilities(self, squares_BHWC: np.ndarray) -> np.ndarray:
         """uint8 squares at the stored resolution -> float32 B x num_classes."""
         images = torch.from_numpy(squares_BHWC).to(self.compute.device).permute(0, 3, 1, 2)
+        views = [images, images.flip(-1)] if self.config.average_flips else [images]  # as the run was evaluated
         with self.compute.autocast():
-            logits = self.classifier(to_model_input(images, self.manifest.preprocessing))
-        return logits.float().softmax(1).cpu().numpy()
+            logits_V = [self.classifier(to_model_input(view, self.manifest.preprocessing)) for view in views]
+        return torch.stack(logits_V).float().mean(0).softmax(1).cpu().numpy()
 
     def predict(self, pictures: Sequence[Image.Image], top_k: int = 5) -> list[tuple[RankedClass, ...]]:
         """The `top_k` classes of each RGB picture, most probable first."""

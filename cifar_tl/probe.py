@@ -6,6 +6,7 @@ real ones. While another run trains on the same device the estimate is as slow a
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,16 @@ import torch.nn.functional as F
 
 from cifar_tl.answers import EpochEstimate, Hardware
 from cifar_tl.config import RunConfig, make_config
-from cifar_tl.data.augment import augment, mix, needs_fresh_images
+from cifar_tl.data.augment import augment, mix
 from cifar_tl.data.batches import to_model_input
-from cifar_tl.data.sizes import expected_sizes
+from cifar_tl.data.sizes import ExpectedSizes, expected_sizes
 from cifar_tl.devices import Compute, available_devices, choose_compute, cpu_count, device_name, has_native_bf16
 from cifar_tl.models.build import Classifier, build_classifier
 from cifar_tl.runs.store import Preprocessing
+from cifar_tl.training.inputs import cached_evaluation_views, cached_training_views
 from cifar_tl.training.optim import make_optimizer
+from cifar_tl.training.plan import Leg, image_sizes, plan_legs
+from cifar_tl.training.prefix_cache import activation_bytes
 
 _FIRST_BATCH = 8  # small enough for a giant on a laptop; grown to the real batch if it is quick
 _SECONDS_PER_STEP = 1.5
@@ -43,28 +47,52 @@ def measure_epoch(config_values: dict[str, Any]) -> EpochEstimate:
     classifier = build_classifier(
         config.backbone, weights="none", num_classes=sizes.num_classes, image_size=config.image_size, dropout=config.dropout
     )
-    classifier.to(memory_format=torch.channels_last).to(compute.device)
+    classifier.ready(compute.device, config.image_size)
     classifier.set_freeze_batch_norm(config.freeze_batch_norm)
     timer = _Timer(config, compute, classifier, sizes.resolution, sizes.num_classes)
     forward = timer.seconds_per_image(timer.evaluate)
-    boundary = 0 if config.trainable == "head_then_everything" else classifier.boundary(config.trainable, config.trainable_stages)
-    classifier.freeze_before(boundary)
-    is_cached = boundary > 0 and not needs_fresh_images(config) and classifier.can_split_at(boundary)
-    train_step = timer.seconds_per_image(lambda count: timer.train_step(count, boundary, from_cache=is_cached))
-    measured = sizes.dev + min(2000, sizes.dev)
-    views = 2 if config.flip else 1
-    caching = forward * (sizes.train * views + sizes.dev + sizes.test) if is_cached else 0.0
-    # From the cache only the trained stages run, also to measure.
-    epoch = sizes.train * train_step + measured * (train_step / 2 if is_cached else forward)
-    test = 0.0 if is_cached else sizes.test * forward
+    legs = plan_legs(config, classifier)
+    parts = [_measure_leg(timer, leg, sizes, forward) for leg in legs]
+    # With the head first, "an epoch" is one of the epochs that train everything: those are what a person waits for.
+    last = parts[-1]
+    test = 0.0 if last.is_cached else sizes.test * forward * timer.evaluated_views
     return EpochEstimate(
         train_images=sizes.train,
-        epoch_seconds=epoch,
-        run_seconds=caching + config.epochs * epoch + test,
-        images_per_second=1 / train_step,
+        epoch_seconds=last.epoch_seconds,
+        run_seconds=sum(part.caching_seconds + part.epoch_seconds * leg.epochs for part, leg in zip(parts, legs, strict=True)) + test,
+        images_per_second=sizes.train / last.training_seconds,
         device=compute.device.type,
         precision=compute.precision,
+        cache_bytes=sum(part.cache_bytes for part in parts),
     )
+
+
+@dataclass(frozen=True)
+class _LegEstimate:
+    is_cached: bool
+    cache_bytes: int
+    caching_seconds: float
+    training_seconds: float  # of one epoch, and
+    epoch_seconds: float  # with its evaluation
+
+
+def _measure_leg(timer: "_Timer", leg: Leg, sizes: ExpectedSizes, forward: float) -> _LegEstimate:
+    """Costs of a leg, of which one epoch is timed at the full image size; smaller first images cost as their area."""
+    config, classifier = timer.config, timer.classifier
+    classifier.freeze_before(leg.boundary)
+    views = cached_training_views(config) if leg.boundary > 0 and classifier.can_split_at(leg.boundary) else ()
+    step = timer.seconds_per_image(lambda count: timer.train_step(count, leg.boundary, from_cache=bool(views)))
+    measured = (sizes.dev + min(2000, sizes.dev)) * timer.evaluated_views
+    if not views:
+        areas = [(size / config.image_size) ** 2 for size in image_sizes(config, leg)]
+        training = sizes.train * step * sum(areas) / len(areas)
+        return _LegEstimate(False, 0, 0.0, training, training + measured * forward)
+    evaluated = cached_evaluation_views(config)
+    cached = sizes.train * len({*views, *evaluated}) + (sizes.dev + sizes.test) * len(evaluated)
+    size = activation_bytes(timer.activation_shape(leg.boundary), timer.compute.dtype)
+    training = sizes.train * step
+    # From the cache only the trained stages run, also to measure.
+    return _LegEstimate(True, cached * size, cached * forward, training, training + measured * step / 2)
 
 
 class _Timer:
@@ -77,6 +105,15 @@ class _Timer:
         self.images_BCHW = torch.from_numpy(pixels).to(compute.device).permute(0, 3, 1, 2)
         self.labels_B = torch.zeros(config.batch_size, dtype=torch.int64, device=compute.device)
         self.generator = torch.Generator(compute.device).manual_seed(0)
+        self._one_activation: dict[int, torch.Tensor] = {}  # by boundary
+        self._optimizers: dict[int, torch.optim.Optimizer] = {}
+
+    @property
+    def evaluated_views(self) -> int:
+        return len(cached_evaluation_views(self.config))
+
+    def activation_shape(self, boundary: int) -> tuple[int, ...]:
+        return tuple(self._activations(1, boundary).shape[1:])
 
     def seconds_per_image(self, step: Callable[[int], None]) -> float:
         count = min(_FIRST_BATCH, self.config.batch_size)
@@ -106,7 +143,7 @@ class _Timer:
         images, targets = augment(self.images_BCHW[:count], self.config, self.generator), self.labels_B[:count]
         images, targets = mix(images, targets, self.config, self.num_classes, self.generator)
         inputs = self._activations(count, boundary) if from_cache else to_model_input(images, self.preprocessing)
-        optimizer = self._optimizer()
+        optimizer = self._optimizer(boundary)
         with self.compute.autocast():
             logits = self.classifier.forward_suffix(inputs, boundary if from_cache else 0)
         F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing).backward()
@@ -114,12 +151,14 @@ class _Timer:
         optimizer.zero_grad(set_to_none=True)
 
     def _activations(self, count: int, boundary: int) -> torch.Tensor:
-        if not hasattr(self, "_one_activation"):
+        if boundary not in self._one_activation:
             with torch.no_grad(), self.compute.autocast():
-                self._one_activation = self.classifier.forward_prefix(to_model_input(self.images_BCHW[:1], self.preprocessing), boundary)
-        return self._one_activation.expand(count, *self._one_activation.shape[1:]).contiguous()
+                image = to_model_input(self.images_BCHW[:1], self.preprocessing)
+                self._one_activation[boundary] = self.classifier.forward_prefix(image, boundary)
+        one = self._one_activation[boundary]
+        return one.expand(count, *one.shape[1:]).contiguous()
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        if not hasattr(self, "_the_optimizer"):
-            self._the_optimizer = make_optimizer(self.classifier, self.config)
-        return self._the_optimizer
+    def _optimizer(self, boundary: int) -> torch.optim.Optimizer:
+        if boundary not in self._optimizers:
+            self._optimizers[boundary] = make_optimizer(self.classifier, self.config)
+        return self._optimizers[boundary]

@@ -20,8 +20,8 @@ def table() -> str:
 
 
 def _default(item: Setting) -> str:
-    if item.default is None or item.default == ():
-        return "all"
+    if item.is_optional or item.default == ():
+        return "all" if item.name in ("classes", "images_per_class") else "empty"
     if isinstance(item.default, bool):
         return "on" if item.default else "off"
     return f"`{item.default}`" if item.default != "" else "empty"

@@ -19,14 +19,19 @@ _ERASED_AREA = (0.02, 0.33)  # share of the image, and
 _ERASED_ASPECT = (0.3, 3.3)  # height / width of the rectangle: Zhong et al. 2020
 
 
-def needs_fresh_images(config: RunConfig) -> bool:
-    """True if the settings change images in more ways than a mirrored copy, so that cached activations cannot stand in."""
-    return config.crop or config.trivial_augment or config.random_erasing > 0 or config.mixup > 0 or config.cutmix > 0
+def mixes_images(config: RunConfig) -> bool:
+    """True if training images are blended with each other, which only fresh images can be."""
+    return config.mixup > 0 or config.cutmix > 0
+
+
+def changes_each_image(config: RunConfig) -> bool:
+    """True if training images are changed one by one in more ways than by a flip."""
+    return config.crop or config.trivial_augment or config.random_erasing > 0
 
 
 def augment(images_BCHW: torch.Tensor, config: RunConfig, generator: torch.Generator) -> torch.Tensor:
     """uint8 in, uint8 out: what the settings ask for, in the usual order. Mixing needs labels and is `mix`."""
-    if not (config.flip or config.crop or config.trivial_augment or config.random_erasing):
+    if not (config.flip or changes_each_image(config)):
         return images_BCHW
     images = images_BCHW.float().div_(255)
     if config.crop:

@@ -26,7 +26,7 @@ class EvaluationInputs(Protocol):
 
     def __len__(self) -> int: ...
 
-    def evaluation_batch(self, positions: np.ndarray) -> torch.Tensor: ...
+    def evaluation_views(self, positions: np.ndarray) -> list[torch.Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ def measure(classifier: Classifier, inputs: EvaluationInputs, compute: Compute, 
 def _outputs(
     classifier: Classifier, inputs: EvaluationInputs, compute: Compute, positions: np.ndarray, progress: Callable[[int], None] | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """float32 logits and embeddings, batch by batch."""
+    """float32 logits and embeddings, batch by batch: means over the views (the image, with flip averaging also its mirror image)."""
     classifier.eval()
     for chunk in in_order(len(positions), _BATCH):
-        batch = inputs.evaluation_batch(positions[chunk])
+        views = inputs.evaluation_views(positions[chunk])
         with compute.autocast():
-            embeddings = classifier.suffix_features(batch, inputs.boundary)
-            logits = classifier.head(embeddings)
-        yield logits.float(), embeddings.float()
+            embeddings_V = [classifier.suffix_features(view, inputs.boundary) for view in views]
+            logits_V = [classifier.head(embeddings) for embeddings in embeddings_V]
+        yield torch.stack(logits_V).float().mean(0), torch.stack(embeddings_V).float().mean(0)
         if progress:
             progress(len(chunk))
 

@@ -1,22 +1,31 @@
 """Where a training step gets its input: fresh images, or cached activations of the frozen stages.
 
 Both give the classifier something to go on from at `boundary`, so the loop does not know which it has. Level 3.
+
+Cached training images are seen in one of several views, drawn anew at each step:
+
+    flips alone                                   plain, mirrored
+    crop, TrivialAugment or random erasing        `cached_views` augmented versions of each image, with flips if those are on
+    none of these                                 plain
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from cifar_tl.config import RunConfig
-from cifar_tl.data.augment import augment, mix
+from cifar_tl.data.augment import augment, changes_each_image, mix, mixes_images
 from cifar_tl.data.batches import ImageBatches, to_model_input
 from cifar_tl.data.splits import SplitRows
 from cifar_tl.data.store import ImageStore
 from cifar_tl.devices import Compute
 from cifar_tl.models.build import Classifier
 from cifar_tl.runs.store import Preprocessing
-from cifar_tl.training.prefix_cache import VIEWS, PrefixCache
+from cifar_tl.training.prefix_cache import MIRRORED, PLAIN, PrefixCache
+
+_BLOCK = 256  # rows augmented together when a view is made: what a view shows of a row depends on nothing but the view and the row
 
 
 class ImageInputs:
@@ -28,6 +37,7 @@ class ImageInputs:
     def __init__(self, batches: ImageBatches, preprocessing: Preprocessing, config: RunConfig, num_classes: int) -> None:
         self._batches = batches
         self._preprocessing = preprocessing
+        self._training_preprocessing = preprocessing
         self._config = config
         self._num_classes = num_classes
         self.labels_N = batches.labels_N
@@ -35,25 +45,40 @@ class ImageInputs:
     def __len__(self) -> int:
         return len(self._batches)
 
+    def set_training_size(self, image_size: int) -> None:
+        """From now on training batches have this size; evaluation keeps the run's image size."""
+        self._training_preprocessing = replace(self._preprocessing, image_size=image_size)
+
     def training_batch(self, positions: np.ndarray, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Network input and targets: class indices, or class probabilities when images are mixed."""
         images = augment(self._batches.images(positions), self._config, generator)
         images, targets = mix(
             images, self.labels_N[torch.from_numpy(positions).to(self.labels_N.device)], self._config, self._num_classes, generator
         )
-        return to_model_input(images, self._preprocessing), targets
+        return to_model_input(images, self._training_preprocessing), targets
 
-    def evaluation_batch(self, positions: np.ndarray) -> torch.Tensor:
-        return to_model_input(self._batches.images(positions), self._preprocessing)
+    def evaluation_views(self, positions: np.ndarray) -> list[torch.Tensor]:
+        """The batch as it is and, with flip averaging, its mirror image."""
+        images = self._batches.images(positions)
+        views = [images, images.flip(-1)] if self._config.average_flips else [images]
+        return [to_model_input(view, self._preprocessing) for view in views]
 
 
 class CachedInputs:
-    """Activations of one split at the freeze boundary; a training image is seen plain or mirrored, half the time each."""
+    """Activations of one split at the freeze boundary; each training image is seen in a random one of `training_views`."""
 
     is_cached = True
 
     def __init__(
-        self, cache: PrefixCache, rows: SplitRows, split_size: int, boundary: int, compute: Compute, *, use_mirrored: bool
+        self,
+        cache: PrefixCache,
+        rows: SplitRows,
+        split_size: int,
+        boundary: int,
+        compute: Compute,
+        *,
+        training_views: tuple[str, ...],
+        evaluation_views: tuple[str, ...],
     ) -> None:
         self.boundary = boundary
         self.labels_N = torch.from_numpy(rows.labels).to(compute.device)
@@ -61,26 +86,52 @@ class CachedInputs:
         self._rows = rows
         self._split_size = split_size
         self._device = compute.device
-        self._use_mirrored = use_mirrored
+        self._training_views = training_views
+        self._evaluation_views = evaluation_views
 
     def __len__(self) -> int:
         return len(self._rows.rows)
 
-    def training_batch(self, positions: np.ndarray, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        activations = self._read(positions, "plain")
-        if self._use_mirrored:
-            is_mirrored = (torch.rand(len(positions), generator=generator, device=generator.device) < 0.5).cpu()
-            activations[is_mirrored] = self._read(positions[is_mirrored.numpy()], "mirrored")
-        return activations.to(self._device), self.labels_N[torch.from_numpy(positions).to(self._device)]
+    def set_training_size(self, image_size: int) -> None:
+        """Cached activations have the one size they were made at; settings that ask for others are refused (`RunConfig`)."""
 
-    def evaluation_batch(self, positions: np.ndarray) -> torch.Tensor:
-        return self._read(positions, "plain").to(self._device)
+    def training_batch(self, positions: np.ndarray, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = self.labels_N[torch.from_numpy(positions).to(self._device)]
+        if len(self._training_views) == 1:
+            return self._read(positions, self._training_views[0]).to(self._device), labels
+        drawn = torch.randint(len(self._training_views), (len(positions),), generator=generator, device=generator.device).cpu()
+        order, parts = [], []
+        for number, view in enumerate(self._training_views):
+            of_view = (drawn == number).nonzero().squeeze(1)
+            order.append(of_view)
+            parts.append(self._read(positions[of_view.numpy()], view))
+        activations = torch.cat(parts)[torch.cat(order).argsort()]
+        return activations.to(self._device), labels
+
+    def evaluation_views(self, positions: np.ndarray) -> list[torch.Tensor]:
+        return [self._read(positions, view).to(self._device) for view in self._evaluation_views]
 
     def _read(self, positions: np.ndarray, view: str) -> torch.Tensor:
         return self._cache.read(self._rows.store_split, self._split_size, self._rows.rows[positions], view)
 
 
 Inputs = ImageInputs | CachedInputs
+
+
+def cached_training_views(config: RunConfig) -> tuple[str, ...]:
+    """Names of the views of each training image that a cache holds; none if these settings need fresh images."""
+    if mixes_images(config) or config.cached_views == 0:
+        return ()
+    if not changes_each_image(config):
+        return (PLAIN, MIRRORED)[: config.cached_views] if config.flip else (PLAIN,)
+    what = [name for name in ("flip", "crop", "trivial_augment") if getattr(config, name)]
+    if config.random_erasing:
+        what.append(f"random_erasing_{config.random_erasing:g}")
+    return tuple(f"{'+'.join(what)}.{number}" for number in range(config.cached_views))
+
+
+def cached_evaluation_views(config: RunConfig) -> tuple[str, ...]:
+    return (PLAIN, MIRRORED) if config.average_flips else (PLAIN,)
 
 
 def fill_cache(
@@ -91,22 +142,41 @@ def fill_cache(
     boundary: int,
     preprocessing: Preprocessing,
     compute: Compute,
+    config: RunConfig,
     *,
     views: tuple[str, ...],
     progress: Callable[[int], None],
-) -> None:
-    """Compute what is missing of one split's activations in each of `views`. Leaves the classifier in evaluation mode."""
+) -> int:
+    """Compute what is missing of one split's activations in each of `views`; returns how many were damaged and made again.
+
+    Leaves the classifier in evaluation mode.
+    """
     classifier.eval()
-    batches = ImageBatches(
-        store[rows.store_split], np.arange(len(store[rows.store_split])), store[rows.store_split].labels_N, torch.device("cpu")
-    )
+    split = store[rows.store_split]
+    batches = ImageBatches(split, np.arange(len(split)), split.labels_N, torch.device("cpu"))
+    damaged = 0
     for view in views:
 
         @torch.inference_mode()
         def activations_of(chunk: np.ndarray, view: str = view) -> torch.Tensor:
-            images = batches.images(chunk).to(compute.device)
-            images = images.flip(-1) if view == VIEWS[1] else images
+            images = _images_in_view(batches, chunk, view, config).to(compute.device)
             with compute.autocast():
                 return classifier.forward_prefix(to_model_input(images, preprocessing), boundary)
 
-        cache.fill(rows.store_split, len(store[rows.store_split]), rows.rows, view, activations_of, progress)
+        damaged += cache.fill(rows.store_split, len(split), rows.rows, view, activations_of, progress)
+    return damaged
+
+
+def _images_in_view(batches: ImageBatches, rows: np.ndarray, view: str, config: RunConfig) -> torch.Tensor:
+    if view == PLAIN:
+        return batches.images(rows)
+    if view == MIRRORED:
+        return batches.images(rows).flip(-1)
+    number = int(view.rsplit(".", 1)[1])
+    parts = []
+    for block in np.unique(rows // _BLOCK):
+        of_block = np.arange(block * _BLOCK, min((block + 1) * _BLOCK, len(batches)))
+        seed = int(np.random.SeedSequence((number, int(block))).generate_state(1)[0])
+        augmented = augment(batches.images(of_block), config, torch.Generator().manual_seed(seed))
+        parts.append(augmented[torch.from_numpy(rows[rows // _BLOCK == block] - of_block[0])])
+    return torch.cat(parts)

@@ -18,13 +18,13 @@ from cifar_tl.data.splits import limit_per_class
 from cifar_tl.devices import device_name, usage
 from cifar_tl.evaluation.arrays import Evaluation, save_evaluation
 from cifar_tl.evaluation.collect import Metrics, collect, measure
-from cifar_tl.models.build import Classifier
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.events import Completed, Epoch, Event, Phase, Started, Stopped
 from cifar_tl.runs.events import Progress as ProgressEvent
 from cifar_tl.training.checkpoint import load_weights, save_state, save_weights
+from cifar_tl.training.plan import Leg, plan_legs
 from cifar_tl.training.prepare import Emit, Prepared, SplitInputs, counted_progress, inputs_for, prepare_run
-from cifar_tl.training.trainer import Leg, Progress, Trainer
+from cifar_tl.training.trainer import Progress, Trainer
 
 # Train accuracy is measured on this many images: its standard error is then about one point.
 _TRAIN_IMAGES_MEASURED = 2000
@@ -60,13 +60,6 @@ def _run(config: RunConfig, folder: RunFolder, progress: Progress, emit: Emit, s
             emit(Phase(name="training", text="Training"))
         _train_leg(prepared, leg, inputs, folder, progress, emit, should_stop)
     return _test(prepared, inputs, folder, progress, emit)
-
-
-def plan_legs(config: RunConfig, classifier: Classifier) -> list[Leg]:
-    """What trains when. Head first, then everything (Kumar et al. 2022, arXiv 2202.10054) has two legs, all else one."""
-    if config.trainable == "head_then_everything":
-        return [Leg(classifier.boundary("head", 0), 0, config.head_epochs), Leg(0, config.head_epochs, config.epochs)]
-    return [Leg(classifier.boundary(config.trainable, config.trainable_stages), 0, config.epochs)]
 
 
 def _train_leg(

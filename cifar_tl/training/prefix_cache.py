@@ -3,19 +3,25 @@
 What lies before the boundary never changes during a run, so it runs once instead of every epoch. A cache is shared by all
 runs with the same data, frozen weights, boundary, image size and precision; that is what its key says:
 
-    prefixes/<key>/info.json               the key's parts, for people, and the shape of one activation
-                   train.plain.npy         N x activation shape; rows not yet computed are holes in a sparse file
-                   train.plain.done.npy    N booleans: which rows are computed
-                   train.mirrored.npy ...  the same for the other view and the other splits
-                   lock                    held while rows are being computed, so that a second run waits instead of repeating
+    prefixes/<key>/info.json              the key's parts, for people, and the shape of one activation
+                   train.plain.npy        N x activation shape; rows not yet computed are holes in a sparse file
+                   train.plain.crc.npy    N checksums, one per row; 0: not computed. Written after the rows they vouch for
+                   train.mirrored.npy ... the same for the other views and splits
+                   lock                   held while rows are being computed, so that a second run waits instead of repeating
+                   in_use                 held, shared, by every run that reads: such a cache is not evicted
 
 Values are stored in the run's own precision (bfloat16 as its 16 bits), so a cached run sees the numbers an uncached one does.
+Every row is checked against its checksum before a run may read it; rows that fail are computed again. When all caches together
+would outgrow the limit, those that were used least recently are deleted.
 """
 
 import fcntl
 import hashlib
 import json
+import os
 import shutil
+import weakref
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,13 +31,15 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
+from cifar_tl.data.store import release_pages
 from cifar_tl.paths import prefix_cache_root
 
-VIEWS = ("plain", "mirrored")
+PLAIN, MIRRORED = "plain", "mirrored"
 _CHUNK = 256  # images per forward pass
 _CHUNKS_PER_COMMIT = 8  # a killed run repeats at most this many
 _SHARE_OF_FREE_DISK = 0.5
-_LARGEST_BYTES = 20 * 2**30
+_NOT_COMPUTED = 0
+_MAPPED_BYTES = 128 * 2**20  # read before the pages are given back
 
 # numpy has no bfloat16: its 16 bits are stored as they are.
 _STORED_DTYPE: dict[torch.dtype, np.dtype] = {
@@ -68,14 +76,16 @@ def hash_weights(modules: torch.nn.Module) -> str:
 
 
 class PrefixCache:
-    """The activations of one key. `activation_shape` is the shape of one image's, without the batch."""
+    """The activations of one key, of `activation_shape` (one image's, without the batch). Not evicted for as long as it is open."""
 
     def __init__(self, key: PrefixKey, activation_shape: tuple[int, ...], dtype: torch.dtype) -> None:
         self.folder = prefix_cache_root() / key.folder_name
         self.dtype = dtype
         self.activation_shape = activation_shape
         self._open: dict[tuple[str, str], np.ndarray] = {}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._bytes_read = 0
+        # Closed with this object, at the latest when the process ends, whichever way.
+        self.close = weakref.finalize(self, os.close, _hold(self.folder))
         (self.folder / "info.json").write_text(json.dumps(asdict(key) | {"activation_shape": activation_shape}, indent=1), "utf-8")
 
     def fill(
@@ -86,29 +96,28 @@ class PrefixCache:
         view: str,
         compute: Callable[[np.ndarray], torch.Tensor],
         progress: Callable[[int], None],
-    ) -> None:
-        """Make sure that `rows` of `split` are there. `compute(rows)` gives their activations; `progress(n)` hears of n more rows done."""
+    ) -> int:
+        """Make sure that `rows` of `split` are there and whole; returns how many were damaged and had to be computed again.
+
+        `compute(rows)` gives activations; `progress(n)` hears of n more rows done.
+        """
         with self._locked():
             activations = self._array(split, view, split_size, "r+")
-            done_file = self.folder / f"{split}.{view}.done.npy"
-            done = np.load(done_file) if done_file.exists() else np.zeros(split_size, bool)
-            missing = np.sort(rows[~done[rows]])
+            checksums_file = self.folder / f"{split}.{view}.crc.npy"
+            checksums = _load_checksums(checksums_file, split_size)
+            claimed = rows[checksums[rows] != _NOT_COMPUTED]
+            damaged = claimed[_checksums(activations, claimed) != checksums[claimed]]
+            checksums[damaged] = _NOT_COMPUTED
+            missing = np.sort(rows[checksums[rows] == _NOT_COMPUTED])
             progress(len(rows) - len(missing))
             chunks = [missing[start : start + _CHUNK] for start in range(0, len(missing), _CHUNK)]
             for number, chunk in enumerate(chunks, 1):
                 activations[chunk] = self._to_stored(compute(chunk))
-                done[chunk] = True
+                checksums[chunk] = _checksums(activations, chunk)
                 if number % _CHUNKS_PER_COMMIT == 0 or number == len(chunks):
-                    self._commit(activations, done, done_file)
+                    _commit(activations, checksums, checksums_file)
                 progress(len(chunk))
-
-    def _commit(self, activations: np.ndarray, done: np.ndarray, done_file: Path) -> None:
-        # Rows first, then the word that they are there: a crash between the two repeats work, never trusts holes.
-        assert isinstance(activations, np.memmap)
-        activations.flush()
-        temporary = done_file.with_suffix(".writing.npy")
-        np.save(temporary, done)
-        temporary.replace(done_file)
+        return len(damaged)
 
     def read(self, split: str, split_size: int, rows: np.ndarray, view: str) -> torch.Tensor:
         """Activations of `rows`, in their order, on the CPU, of the run's dtype."""
@@ -116,6 +125,11 @@ class PrefixCache:
         if array is None:
             array = self._open[(split, view)] = self._array(split, view, split_size, "r")
         values = torch.from_numpy(np.ascontiguousarray(array[rows]))
+        self._bytes_read += values.nbytes
+        if self._bytes_read > _MAPPED_BYTES:
+            for mapped in self._open.values():
+                release_pages(mapped)
+            self._bytes_read = 0
         return values.view(torch.bfloat16) if self.dtype is torch.bfloat16 else values
 
     def _to_stored(self, activations: torch.Tensor) -> np.ndarray:
@@ -123,10 +137,20 @@ class PrefixCache:
         return values.view(torch.uint16).numpy() if self.dtype is torch.bfloat16 else values.numpy()
 
     def _array(self, split: str, view: str, split_size: int, mode: str) -> np.ndarray:
+        """The memory-mapped rows; a file that is not what it should be (cut short, another shape) is started anew."""
         path = self.folder / f"{split}.{view}.npy"
-        if not path.exists():
-            open_memmap(path, "w+", _STORED_DTYPE[self.dtype], (split_size, *self.activation_shape)).flush()
-        return np.load(path, mmap_mode="r+" if mode == "r+" else "r")
+        shape = (split_size, *self.activation_shape)
+        try:
+            array = np.load(path, mmap_mode="r+" if mode == "r+" else "r")
+            if array.shape == shape and array.dtype == _STORED_DTYPE[self.dtype]:
+                return array
+        except (OSError, ValueError, EOFError):
+            pass
+        assert mode == "r+", f"{path} is read before it is filled"
+        (self.folder / f"{split}.{view}.crc.npy").unlink(missing_ok=True)
+        array = open_memmap(path, "w+", _STORED_DTYPE[self.dtype], shape)
+        array.flush()
+        return array
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -135,14 +159,96 @@ class PrefixCache:
             yield
 
 
-def reason_not_to_cache(num_activations: int, activation_shape: tuple[int, ...], dtype: torch.dtype) -> str:
-    """Why a cache of that many activations should not be made on this disk; '' if it may."""
-    needed = num_activations * int(np.prod(activation_shape)) * dtype.itemsize
+def _load_checksums(path: Path, split_size: int) -> np.ndarray:
+    try:
+        checksums = np.load(path)
+        if checksums.shape == (split_size,) and checksums.dtype == np.uint32:
+            return checksums
+    except (OSError, ValueError, EOFError):
+        pass
+    return np.full(split_size, _NOT_COMPUTED, np.uint32)
+
+
+def _checksums(activations: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """CRC-32 of each row as stored; never _NOT_COMPUTED."""
+    found = np.empty(len(rows), np.uint32)
+    for start in range(0, len(rows), _CHUNK):
+        chunk = activations[rows[start : start + _CHUNK]]
+        found[start : start + _CHUNK] = [zlib.crc32(row) or 1 for row in chunk]
+    release_pages(activations)
+    return found
+
+
+def _commit(activations: np.ndarray, checksums: np.ndarray, checksums_file: Path) -> None:
+    # Rows first, then the word that they are there: a crash between the two repeats work, never trusts holes.
+    assert isinstance(activations, np.memmap)
+    activations.flush()
+    temporary = checksums_file.with_suffix(".writing.npy")
+    np.save(temporary, checksums)
+    temporary.replace(checksums_file)
+
+
+def _hold(folder: Path) -> int:
+    """Make the folder if need be and mark it as in use until the file descriptor returned is closed."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "in_use", os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        # An eviction may have removed the folder between the two lines above: then this file is nobody's.
+        if (folder / "in_use").exists() and os.fstat(descriptor).st_ino == (folder / "in_use").stat().st_ino:
+            os.utime(folder / "in_use")
+            return descriptor
+        os.close(descriptor)
+
+
+def activation_bytes(activation_shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    """What one cached activation takes on disk."""
+    return int(np.prod(activation_shape)) * dtype.itemsize
+
+
+def reason_not_to_cache(needed_bytes: int, limit_bytes: float) -> str:
+    """Why a cache of that size should not be made on this disk; '' if it may."""
     root = prefix_cache_root()
     root.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(root).free
-    if needed > _LARGEST_BYTES:
-        return f"its {needed / 1e9:.1f} GB are more than the limit of {_LARGEST_BYTES / 1e9:.0f} GB"
-    if needed > free * _SHARE_OF_FREE_DISK:
-        return f"its {needed / 1e9:.1f} GB are more than half of the {free / 1e9:.1f} GB free in {root}"
+    if needed_bytes > limit_bytes:
+        return f"its {needed_bytes / 1e9:.1f} GB are more than the limit of {limit_bytes / 1e9:.1f} GB"
+    available = shutil.disk_usage(root).free + sum(_bytes_on_disk(folder) for folder in _caches())
+    if needed_bytes > available * _SHARE_OF_FREE_DISK:
+        return f"its {needed_bytes / 1e9:.1f} GB are more than half of the {available / 1e9:.1f} GB free in {root}"
     return ""
+
+
+def make_room(needed_bytes: int, limit_bytes: float) -> list[str]:
+    """Delete the least recently used caches until `needed_bytes` more fit under the limit; returns the names of those deleted.
+
+    A cache that some run has open stays.
+    """
+    sizes = {folder: _bytes_on_disk(folder) for folder in _caches()}
+    total, deleted = sum(sizes.values()), []
+    for folder in sorted(sizes, key=lambda folder: (folder / "in_use").stat().st_mtime if (folder / "in_use").exists() else 0.0):
+        if total + needed_bytes <= limit_bytes:
+            break
+        if _delete_unless_in_use(folder):
+            total -= sizes[folder]
+            deleted.append(folder.name)
+    return deleted
+
+
+def _caches() -> list[Path]:
+    root = prefix_cache_root()
+    return [folder for folder in root.iterdir() if folder.is_dir()] if root.is_dir() else []
+
+
+def _bytes_on_disk(folder: Path) -> int:
+    """Blocks taken, which for a sparse file are fewer than its length."""
+    return sum(file.stat().st_blocks * 512 for file in folder.iterdir() if file.is_file())
+
+
+def _delete_unless_in_use(folder: Path) -> bool:
+    with (folder / "in_use").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(folder)
+        return True

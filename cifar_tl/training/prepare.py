@@ -14,7 +14,7 @@ import torch
 import torchvision
 
 from cifar_tl.config import RunConfig
-from cifar_tl.data.augment import needs_fresh_images
+from cifar_tl.data.augment import mixes_images
 from cifar_tl.data.batches import ImageBatches
 from cifar_tl.data.sources import Progress as SourceProgress
 from cifar_tl.data.sources import prepare
@@ -25,8 +25,8 @@ from cifar_tl.models.build import Classifier, build_classifier
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.events import Event, Phase, Progress, Warned
 from cifar_tl.runs.store import Preprocessing, RunManifest, write_manifest
-from cifar_tl.training.inputs import CachedInputs, ImageInputs, Inputs, fill_cache
-from cifar_tl.training.prefix_cache import VIEWS, PrefixCache, PrefixKey, hash_weights, reason_not_to_cache
+from cifar_tl.training.inputs import CachedInputs, ImageInputs, Inputs, cached_evaluation_views, cached_training_views, fill_cache
+from cifar_tl.training.prefix_cache import PrefixCache, PrefixKey, activation_bytes, hash_weights, make_room, reason_not_to_cache
 
 Emit = Callable[[Event], object]
 _PROGRESS_SECONDS = 0.5
@@ -81,8 +81,7 @@ def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit) -> Prepared:
         progress=_download_progress(emit, config.backbone),
     )
     classifier.set_freeze_batch_norm(config.freeze_batch_norm)
-    # The data's pixels are uint8 NHWC, so activations are channels_last from the first convolution on.
-    classifier.to(memory_format=torch.channels_last).to(compute.device)
+    classifier.ready(compute.device, config.image_size)
     preprocessing = Preprocessing(store.info.resolution, config.image_size, classifier.mean, classifier.std)
     write_manifest(folder, _manifest(folder, store, splits, classifier, preprocessing))
     return Prepared(config, store, splits, classifier, compute, preprocessing)
@@ -97,18 +96,21 @@ def _left_out(unreadable: tuple[UnreadableFile, ...]) -> str:
 def inputs_for(prepared: Prepared, boundary: int, emit: Emit) -> SplitInputs:
     """Cached activations where everything before `boundary` is frozen and images need not be fresh; images otherwise."""
     train, dev, test = prepared.splits.train, prepared.splits.dev, prepared.splits.test
-    reason = _reason_not_to_cache(prepared, boundary)
-    if reason or boundary == 0:
+    views, reason = _views_to_cache(prepared, boundary)
+    if not views:
         if reason:
             emit(Warned(message=f"The frozen stages run again for every image and epoch: {reason}."))
         return SplitInputs(prepared.image_inputs(train), prepared.image_inputs(dev), prepared.image_inputs(test))
+    evaluated = cached_evaluation_views(prepared.config)
+    # A sample of train is measured each epoch, as dev and test are.
+    wanted = ((train, tuple(dict.fromkeys((*views, *evaluated)))), (dev, evaluated), (test, evaluated))
     cache = _open_cache(prepared, boundary)
-    views = VIEWS if prepared.config.flip else VIEWS[:1]
-    wanted = ((train, views), (dev, VIEWS[:1]), (test, VIEWS[:1]))
+    make_room(_bytes_of(prepared, boundary, views), prepared.config.cache_limit * 1e9)
     emit(Phase(name="caching_features", text=f"Running the frozen part of {prepared.config.backbone} once"))
     progress = counted_progress(emit, "Caching features", sum(len(rows.rows) * len(v) for rows, v in wanted))
+    damaged = 0
     for rows, split_views in wanted:
-        fill_cache(
+        damaged += fill_cache(
             cache,
             prepared.store,
             rows,
@@ -116,29 +118,43 @@ def inputs_for(prepared: Prepared, boundary: int, emit: Emit) -> SplitInputs:
             boundary,
             prepared.preprocessing,
             prepared.compute,
+            prepared.config,
             views=split_views,
             progress=progress,
         )
+    if damaged:
+        emit(Warned(message=f"{damaged:,} cached activations were damaged on disk and were computed again."))
 
     def cached(rows: SplitRows) -> CachedInputs:
         size = len(prepared.store[rows.store_split])
-        return CachedInputs(cache, rows, size, boundary, prepared.compute, use_mirrored=prepared.config.flip)
+        return CachedInputs(cache, rows, size, boundary, prepared.compute, training_views=views, evaluation_views=evaluated)
 
     return SplitInputs(cached(train), cached(dev), cached(test))
 
 
-def _reason_not_to_cache(prepared: Prepared, boundary: int) -> str:
+def _views_to_cache(prepared: Prepared, boundary: int) -> tuple[tuple[str, ...], str]:
+    """As many views of each training image as settings ask for and the limit allows; or none, and why."""
     if boundary == 0:
-        return ""
-    if needs_fresh_images(prepared.config):
-        return "crop, TrivialAugment, random erasing, mixup and CutMix need fresh images (flips alone do not)"
+        return (), ""
+    views = cached_training_views(prepared.config)
+    if not views:
+        return (), "mixup and CutMix need fresh images" if mixes_images(prepared.config) else "cached views are set to 0"
     if not prepared.classifier.can_split_at(boundary):
-        return "this backbone cannot be cut at that stage"
-    images = sum(len(rows.rows) for rows in (prepared.splits.train, prepared.splits.dev, prepared.splits.test))
-    if prepared.config.flip:
-        images += len(prepared.splits.train.rows)
-    reason = reason_not_to_cache(images, _activation_shape(prepared, boundary), prepared.compute.dtype)
-    return f"activations are not cached, because {reason}" if reason else ""
+        return (), "this backbone cannot be cut at that stage"
+    reason = ""
+    while views:
+        reason = reason_not_to_cache(_bytes_of(prepared, boundary, views), prepared.config.cache_limit * 1e9)
+        if not reason:
+            return views, ""
+        views = views[:-1]
+    return (), f"activations are not cached, because {reason}"
+
+
+def _bytes_of(prepared: Prepared, boundary: int, views: tuple[str, ...]) -> int:
+    evaluated = cached_evaluation_views(prepared.config)
+    splits = prepared.splits
+    images = len(splits.train.rows) * len({*views, *evaluated}) + (len(splits.dev.rows) + len(splits.test.rows)) * len(evaluated)
+    return images * activation_bytes(_activation_shape(prepared, boundary), prepared.compute.dtype)
 
 
 def _open_cache(prepared: Prepared, boundary: int) -> PrefixCache:
@@ -156,7 +172,7 @@ def _open_cache(prepared: Prepared, boundary: int) -> PrefixCache:
 @torch.inference_mode()
 def _activation_shape(prepared: Prepared, boundary: int) -> tuple[int, ...]:
     prepared.classifier.eval()
-    blank = prepared.image_inputs(prepared.splits.train).evaluation_batch(np.zeros(1, np.int64))
+    (blank, *_) = prepared.image_inputs(prepared.splits.train).evaluation_views(np.zeros(1, np.int64))
     with prepared.compute.autocast():
         return tuple(prepared.classifier.forward_prefix(blank, boundary).shape[1:])
 

@@ -19,18 +19,10 @@ from cifar_tl.models.build import Classifier
 from cifar_tl.runs.events import Step
 from cifar_tl.training.inputs import Inputs
 from cifar_tl.training.optim import WeightAverage, learning_rate_factor, make_optimizer, set_learning_rate
+from cifar_tl.training.plan import Leg, image_sizes
 from cifar_tl.training.prepare import Prepared
 
 _LOGGED_STEPS_PER_EPOCH = 5  # at least, however short the epoch
-
-
-@dataclass(frozen=True)
-class Leg:
-    """A part of a run in which the same stages train: the first trained stage, and epochs [first_epoch, last_epoch)."""
-
-    boundary: int
-    first_epoch: int
-    last_epoch: int
 
 
 @dataclass
@@ -79,6 +71,7 @@ class Trainer:
     def batches(self, epoch: int) -> list[np.ndarray]:
         is_balanced = self.config.class_balance == "balanced_sampling"
         self.classifier.train()
+        self.inputs.set_training_size(image_sizes(self.config, self.leg)[epoch - self.leg.first_epoch])
         self._clear_sums()
         return epoch_batches(self.labels_N, batch_size=self.config.batch_size, seed=self.config.seed, epoch=epoch, is_balanced=is_balanced)
 

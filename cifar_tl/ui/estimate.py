@@ -17,7 +17,7 @@ from cifar_tl.errors import CifarTLError
 from cifar_tl.settings import CHOICE_LABELS
 from cifar_tl.ui import cached
 from cifar_tl.ui.predictor import result_of
-from cifar_tl.ui.widgets import format_duration
+from cifar_tl.ui.widgets import format_bytes, format_duration
 
 # These change what is learned, not how long a step takes.
 WITHOUT_EFFECT_ON_TIME = frozenset(
@@ -111,7 +111,8 @@ def sentence_of(estimate: EpochEstimate, hardware: Hardware | None, *, epochs: i
     if once > SHARE_WORTH_A_WORD * estimate.run_seconds:
         aside = f" {format_duration(once)} of it are spent once: the frozen layers run over every image before the first epoch."
     in_all = f"About **{format_duration(estimate.epoch_seconds)} per epoch**, {format_duration(estimate.run_seconds)} in all, on {where} ({precision})."
-    return in_all + aside
+    disk = f" Their output takes {format_bytes(estimate.cache_bytes)} of disk." if estimate.cache_bytes else ""
+    return in_all + aside + disk
 
 
 def device_in_words(device: str, hardware: Hardware | None) -> str:

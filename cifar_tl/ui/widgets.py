@@ -76,6 +76,11 @@ def percent(fraction: float | None) -> float | None:
     return None if fraction is None or math.isnan(fraction) else round(100 * fraction, 1)
 
 
+def format_bytes(count: float) -> str:
+    """230_000_000 -> "230 MB", 1_440_000_000 -> "1.4 GB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
+
+
 def format_duration(seconds: float | None) -> str:
     """12 -> "12 s", 252 -> "4 min 12 s", 7500 -> "2 h 5 min", 100000 -> "1 d 3 h"; a dash where there is none yet."""
     if seconds is None or not math.isfinite(seconds):

@@ -9,12 +9,15 @@ from torch import nn
 
 from cifar_tl.models import catalog
 from cifar_tl.models.build import Classifier, torchvision_arguments
+from cifar_tl.models.fused import fuse_batch_norm
 from cifar_tl.models.stages import split_into_stages
 
 _GIANT_PARAMETERS = 150_000_000
 _CLASSES = 5
 # Its last layer is a convolution before the pooling, which no linear head can stand for: stages give what comes before.
 _WITHOUT_LINEAR_LAST = ("squeezenet1_0", "squeezenet1_1")
+# In these a batch norm follows an addition or a concatenation, at least in places: there is no convolution to absorb it.
+_WITH_NORM_FIRST = ("densenet", "maxvit")
 
 ENTRIES = [entry for entry in catalog.backbones() if entry.source == "torchvision"]
 SMALL = [entry for entry in ENTRIES if (entry.parameters or 0) <= _GIANT_PARAMETERS]
@@ -80,3 +83,21 @@ def test_its_stages_in_a_row_are_the_network(entry):
         expected = model(images)
     assert torch.allclose(last(features), expected, atol=1e-5, rtol=1e-4)
     assert float(expected.std()) > 0
+
+
+@pytest.mark.parametrize("entry", SMALL, ids=ids)
+def test_its_convolutions_absorb_batch_norms_without_a_change_of_output(entry):
+    torch.manual_seed(0)
+    classifier = classifier_of(original(entry)).eval()
+    norms = [module for module in classifier.modules() if isinstance(module, nn.BatchNorm2d)]
+    images = torch.rand(2, 3, entry.min_image_size, entry.min_image_size)
+    with torch.no_grad():
+        for norm in norms:
+            for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                tensor.uniform_(0.5, 1.5)
+        expected = classifier.features(images)
+        absorbed = fuse_batch_norm(classifier, images)
+        found = classifier.features(images)
+    assert float((found - expected).abs().max()) <= 1e-3 * float(expected.abs().max())
+    if norms and not entry.name.startswith(_WITH_NORM_FIRST):
+        assert absorbed == len(norms)

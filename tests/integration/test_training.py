@@ -13,7 +13,7 @@ from cifar_tl.data.sources import prepare
 from cifar_tl.errors import NonFiniteLoss, SettingsError
 from cifar_tl.evaluation.arrays import load_evaluation
 from cifar_tl.inference import Predictor
-from cifar_tl.paths import RunFolder
+from cifar_tl.paths import RunFolder, prefix_cache_root
 from cifar_tl.runs.events import Completed, Epoch, Event, Phase, Started, Step, Stopped, Warned
 from cifar_tl.runs.store import read_manifest, write_json
 from cifar_tl.training.loop import train
@@ -123,6 +123,46 @@ def test_a_warm_cache_is_not_computed_again(tmp_path, monkeypatch):
     (tmp_path / "second").mkdir()
     _, ending, _ = run(small(seed=5), tmp_path / "second")
     assert isinstance(ending, Completed)
+
+
+def test_augmented_views_are_cached_and_the_same_for_every_run(tmp_path):
+    losses = []
+    for number in (0, 1):
+        (tmp_path / str(number)).mkdir()
+        config = small(crop=True, trivial_augment=True, cached_views=3, flip=True, images_per_class=5, seed=number)
+        events, ending, _ = run(config, tmp_path / str(number))
+        assert isinstance(ending, Completed)
+        assert not of_type(events, Warned)
+        losses.append([step.loss for step in of_type(events, Step)])
+        AcceleratorState._reset_state(reset_partial_state=True)
+    names = {path.name for path in (prefix_cache_root()).glob("*/train.flip+crop+trivial_augment.*.npy")}
+    assert {f"train.flip+crop+trivial_augment.{view}.npy" for view in range(3)} <= names
+    assert losses[0] != losses[1]
+
+
+def test_a_cache_that_would_be_too_large_gets_fewer_views_then_none(tmp_path):
+    bytes_per_view = 20 * 5 * 1280 * 4
+    evaluated = (1500 + 200) * 1280 * 4  # more than all of dev and test
+    for name, limit, warned in (("one view", evaluated + 1.5 * bytes_per_view, False), ("none", bytes_per_view, True)):
+        (tmp_path / name).mkdir()
+        config = small(flip=True, images_per_class=5, seed=11, epochs=1, cache_limit=limit / 1e9)
+        events, ending, _ = run(config, tmp_path / name)
+        assert isinstance(ending, Completed)
+        assert bool(of_type(events, Warned)) is warned
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_progressive_resizing_and_flip_averaging_train_and_predict_alike(tmp_path):
+    config = small(trainable="everything", image_size=64, first_image_size=32, average_flips=True, images_per_class=5, flip=True)
+    _, ending, folder = run(config, tmp_path)
+    assert isinstance(ending, Completed)
+    test = load_evaluation(folder.evaluation_of("test"))
+    store = prepare("shapes")
+    predictor = Predictor.from_run(folder.path)
+    probabilities = predictor.probabilities(store["test"].images_NHWC[test.rows_N[:32]])
+    assert np.allclose(probabilities, test.probabilities_NC[:32].astype(np.float32), atol=2e-3)
+    mirrored = predictor.probabilities(store["test"].images_NHWC[test.rows_N[:32], :, ::-1])
+    assert np.allclose(mirrored, probabilities, atol=2e-3)
 
 
 def test_head_only_leaves_the_backbone_as_it_was(tmp_path):

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 from cifar_tl.config import make_config
 from cifar_tl.data import trivial_augment as ta
-from cifar_tl.data.augment import augment, mix, needs_fresh_images, random_crop, random_erasing, random_flip, rectangles
+from cifar_tl.data.augment import augment, changes_each_image, mix, mixes_images, random_crop, random_erasing, random_flip, rectangles
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -138,7 +138,13 @@ def test_mix_without_either_leaves_hard_labels():
     assert same_labels is labels
 
 
-@pytest.mark.parametrize("name", ["crop", "trivial_augment"])
-def test_fresh_images_are_needed_for_more_than_a_flip(name):
-    assert not needs_fresh_images(make_config(flip=True, crop=False))
-    assert needs_fresh_images(make_config(crop=False) if name == "" else make_config(**{"crop": False} | {name: True}))
+@pytest.mark.parametrize("values", [{"crop": True}, {"trivial_augment": True}, {"random_erasing": 0.1}])
+def test_a_flip_is_no_change_that_a_mirrored_copy_cannot_stand_in_for(values):
+    assert not changes_each_image(make_config(flip=True))
+    assert changes_each_image(make_config(**values))
+
+
+@pytest.mark.parametrize("values", [{"mixup": 0.2}, {"cutmix": 1.0}])
+def test_mixup_and_cutmix_mix_images(values):
+    assert not mixes_images(make_config(crop=True))
+    assert mixes_images(make_config(**values))
