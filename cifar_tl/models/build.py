@@ -32,6 +32,21 @@ _IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 _NORMALISED_BY_HALF = ("googlenet", "inception_v3")
 
 
+class ByteDropout(nn.Dropout):
+    """nn.Dropout that spends one random byte per feature on a CPU, not one call of the generator: an eighth of the time.
+
+    Probabilities are multiples of 1/256 there. With cached features it was a third of a training step.
+    """
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0 or features.device.type != "cpu":
+            return super().forward(features)
+        words = torch.empty(-(-features.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        dropped = min(255, max(1, round(self.p * 256)))
+        is_kept = words.view(torch.uint8)[: features.numel()].view(features.shape) >= dropped
+        return features * is_kept.to(features.dtype).mul_(256 / (256 - dropped))
+
+
 class Classifier(nn.Module):
     """Stages, then head. `mean` and `std` say how its input is normalised, for RGB in [0, 1].
 
@@ -44,7 +59,7 @@ class Classifier(nn.Module):
         self.stages = nn.ModuleList(stages.modules)
         self.stage_names = stages.names
         self.feature_dim = stages.feature_dim
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(stages.feature_dim, num_classes))
+        self.head = nn.Sequential(ByteDropout(dropout), nn.Linear(stages.feature_dim, num_classes))
         self.mean, self.std = mean, std
         self._first_trained = 0
         self._is_batch_norm_frozen = False

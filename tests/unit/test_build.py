@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cifar_tl.errors import WeightsUnavailable
-from cifar_tl.models.build import Classifier, build_classifier
+from cifar_tl.models.build import ByteDropout, Classifier, build_classifier
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +136,27 @@ def test_a_vision_transformer_is_built_for_the_image_size():
     with torch.device("meta"):
         classifier = build_classifier("vit_b_32", weights="none", num_classes=3, image_size=96)
         assert classifier(torch.zeros(2, 3, 96, 96)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.2, 0.5, 0.9])
+def test_dropout_drops_as_many_as_it_should_and_keeps_the_mean(probability):
+    torch.manual_seed(0)
+    features = torch.ones(501, 1283)
+    dropout = ByteDropout(probability).train()
+    kept = dropout(features)
+    assert float((kept == 0).float().mean()) == pytest.approx(probability, abs=0.004)
+    assert float(kept.mean()) == pytest.approx(1, abs=0.02)
+    assert kept.dtype is torch.float32
+    assert not torch.equal(kept, dropout(features))
+
+
+def test_dropout_is_the_same_for_the_same_seed_and_nothing_when_evaluating():
+    features = torch.randn(5, 7).bfloat16()
+    dropout = ByteDropout(0.5)
+    masks = []
+    for _ in range(2):
+        torch.default_generator.manual_seed(3)
+        masks.append(dropout(features))
+    assert torch.equal(*masks)
+    assert masks[0].dtype is torch.bfloat16
+    assert torch.equal(dropout.eval()(features), features)
