@@ -3,6 +3,7 @@
 #   make app             install what is missing, start the dashboard on 127.0.0.1:8501
 #   make test            install what the tests need (a Chromium too), run all tests
 #   make check           format, lint and types, as CI does
+#   make demo-checkpoint train the run that is shipped in checkpoints/ (on two CPU cores, hours)
 #   make format          rewrite the files as `make check` wants them
 
 PYTHON ?= python3
@@ -10,7 +11,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PORT ?= 8501
 
-.PHONY: app test check format clean
+DEMO := demo-efficientnet_lite0-cifar100
+
+.PHONY: app test check format demo-checkpoint clean
 
 # A stamp carries the checksum of the requirements it was installed from: installing again is a file comparison.
 APP_STAMP := $(VENV)/.app-$(shell cksum requirements.txt | cut -d' ' -f1)
@@ -28,6 +31,11 @@ check: $(DEV_STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+demo-checkpoint: $(APP_STAMP)
+	$(RUN) -m cifar_tl train --preset "Best accuracy" --source cifar100 --name "Best accuracy on CIFAR-100" --json > .demo-run.json
+	$(RUN) -m cifar_tl shrink "$$($(RUN) -c 'import json; print(json.load(open(".demo-run.json"))["run_id"])')" $(DEMO) --overwrite
+	rm .demo-run.json
 
 format: $(DEV_STAMP)
 	$(VENV)/bin/ruff check --fix .

@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
         "stop": stop,
         "predict": predict,
         "evaluate": evaluate,
+        "shrink": shrink,
     }[name](options)
 
 
@@ -182,6 +183,16 @@ def evaluate(options: argparse.Namespace) -> int:
     _say(options, f"{options.split}: accuracy {metrics.accuracy:.2%}, top-5 {metrics.top5:.2%}, loss {metrics.loss:.4f}")
     facts = {"accuracy": metrics.accuracy, "top5": metrics.top5, "loss": metrics.loss}
     return _finish(options, {"run_id": options.run_id, "split": options.split} | facts)
+
+
+def shrink(options: argparse.Namespace) -> int:
+    folder = store.find_run(options.run_id)
+    from cifar_tl.shrink import shrink_run
+
+    small = shrink_run(folder, options.name, overwrite=options.overwrite)
+    size = sum(file.stat().st_size for file in small.path.rglob("*") if file.is_file())
+    _say(options, f"{small.run_id}: {size / 1e6:.1f} MB in {small.path}")
+    return _finish(options, {"run_id": small.run_id, "run_dir": str(small.path), "bytes": size})
 
 
 class _SourceBar:

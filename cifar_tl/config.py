@@ -320,6 +320,12 @@ class RunConfig(BaseModel):
     device: Device = setting(
         "auto", title="Device", help="Automatic prefers a CUDA GPU, then an Apple GPU, then the CPU.", section="Hardware"
     )
+    compile: bool = setting(
+        False,
+        title="Compile the network",
+        help="On a CUDA GPU, let torch.compile make one program of the network: the first step of each image size takes a minute, the others less. No gain on a CPU.",
+        section="Hardware",
+    )
     seed: int = setting(
         0, title="Seed", help="Same seed, same data order, same augmentation, same initial head.", section="Hardware", ge=0, le=2**31 - 1
     )

@@ -63,6 +63,8 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
         raise DeviceUnavailable("float16 is not for training on a CPU. Set the precision to auto, bf16 or float32.")
     if name == "cpu":
         keep_freed_memory()
+    elif name == "cuda":
+        torch.backends.cudnn.benchmark = True  # batches of a run have few shapes: the quickest kernels for them are found once
     return Compute(torch.device(name), precision)
 
 

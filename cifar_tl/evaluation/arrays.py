@@ -51,10 +51,11 @@ class Evaluation:
 _ARRAYS = ("labels_N", "top_classes_NK", "probabilities_NC", "embeddings_NF", "rows_N")
 
 
-def save_evaluation(path: Path, evaluation: Evaluation) -> None:
+def save_evaluation(path: Path, evaluation: Evaluation, *, compressed: bool = False) -> None:
     """Write whole or not at all."""
     buffer = io.BytesIO()
-    np.savez(buffer, store_split=np.array(evaluation.store_split), **{name: getattr(evaluation, name) for name in _ARRAYS})
+    save = np.savez_compressed if compressed else np.savez
+    save(buffer, store_split=np.array(evaluation.store_split), **{name: getattr(evaluation, name) for name in _ARRAYS})
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:

@@ -96,6 +96,18 @@ def find_run(run_id: str) -> RunFolder:
     return folder
 
 
+def new_run_folder(run_id: str, *, may_exist: bool = False) -> RunFolder:
+    """The folder that a run of this name will have; makes none. Raises RunInvalid for what is no name for a run, or is taken."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise RunInvalid(
+            f"{run_id!r} cannot name a run: at most 151 letters, digits, dots, hyphens and underscores, a letter or digit first."
+        )
+    folder = run_folder(run_id)
+    if folder.path.exists() and not may_exist:
+        raise RunInvalid(f"There is a run {run_id} already in {checkpoints_root()}.")
+    return folder
+
+
 def run_ids() -> list[str]:
     """Ids of all runs, newest first."""
     root = checkpoints_root()

@@ -65,6 +65,8 @@ class SplitInputs:
 def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit) -> Prepared:
     """Load data and network as the settings say and write run.json. Raises DataError, BackboneError, TrainingError."""
     compute = choose_compute(config.device, config.precision)
+    if config.compile and compute.device.type != "cuda":
+        emit(Warned(message="The network is not compiled: that makes nothing faster without a CUDA GPU."))
     emit(Phase(name="preparing_data", text=f"Preparing {config.source}"))
     store = prepare(config.source, store_resolution=config.store_resolution, seed=config.seed, progress=_source_progress(emit))
     splits = run_splits(store, classes=config.classes, images_per_class=config.images_per_class, seed=config.seed)

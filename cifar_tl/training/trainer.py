@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
+from cifar_tl.config import RunConfig
 from cifar_tl.data.batches import epoch_batches, num_batches
 from cifar_tl.errors import NonFiniteLoss
 from cifar_tl.models.build import Classifier
@@ -52,6 +53,9 @@ class Trainer:
         mixed = {"float32": "no"}.get(prepared.compute.precision, prepared.compute.precision)
         self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision=mixed)
         self.optimizer = self.accelerator.prepare(make_optimizer(self.classifier, config))
+        self._forward = (
+            torch.compile(self.classifier.forward_suffix) if is_compiled(config, self.device) else self.classifier.forward_suffix
+        )
         self.average = WeightAverage(self.classifier, config.ema_decay) if config.ema_decay else None
         self.labels_N = prepared.splits.train.labels
         self.class_weights = (
@@ -81,7 +85,7 @@ class Trainer:
         batch, targets = self.inputs.training_batch(positions, generator)
         self._learning_rate = self._set_learning_rate(progress.step)
         with self.compute.autocast():
-            logits = self.classifier.forward_suffix(batch, self.inputs.boundary)
+            logits = self._forward(batch, self.inputs.boundary)
         loss = F.cross_entropy(logits.float(), targets, weight=self.class_weights, label_smoothing=self.config.label_smoothing)
         self.accelerator.backward(loss)
         self.optimizer.step()
@@ -133,6 +137,11 @@ class Trainer:
         self._right_sum = torch.zeros((), device=self.device, dtype=torch.int64)
         self._steps = self._images = 0
         self._since = time.monotonic()
+
+
+def is_compiled(config: RunConfig, device: torch.device) -> bool:
+    """torch.compile serves on CUDA. On a CPU it was measured: 44.6 instead of 46.3 images a second, and far slower with batch norm training."""
+    return config.compile and device.type == "cuda"
 
 
 def seed_step(seed: int, step: int, device: torch.device) -> torch.Generator:

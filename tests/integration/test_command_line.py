@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_tl.paths import PROJECT_ROOT
+from cifar_tl.evaluation.arrays import load_evaluation
+from cifar_tl.paths import PROJECT_ROOT, RunFolder
 
 TRAIN = ["train", "--source", "shapes", "--backbone", "efficientnet_lite0", "--trainable", "head", "--image-size", "64", "--device", "cpu"]
 
@@ -82,6 +83,36 @@ def test_evaluate_repeats_the_test_accuracy(trained, call):
     done = call("evaluate", trained["run_id"], "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["accuracy"] == pytest.approx(trained["test_accuracy"], abs=0.002)
+
+
+def test_a_shrunk_run_is_small_and_answers_as_the_whole_one_does(trained, call):
+    done = call("shrink", trained["run_id"], "demo-small", "--json")
+    assert done.returncode == 0, done.stderr
+    small = RunFolder(Path(json.loads(done.stdout)["run_dir"]))
+    whole = RunFolder(Path(trained["run_dir"]))
+    assert small.best_weights.stat().st_size < 0.52 * whole.best_weights.stat().st_size
+    assert not small.last_weights.exists()
+    assert small.events.read_bytes() == whole.events.read_bytes()
+    before, after = (load_evaluation(folder.evaluation_of("test")) for folder in (whole, small))
+    assert np.array_equal(before.probabilities_NC, after.probabilities_NC)
+    assert after.embeddings_NF.shape == (len(before), 32)
+    done = call("evaluate", "demo-small", "--json")
+    assert json.loads(done.stdout.splitlines()[-1])["accuracy"] == pytest.approx(trained["test_accuracy"], abs=0.01)
+    listed = {row["run_id"]: row for row in json.loads(call("runs", "--json").stdout)["runs"]}
+    assert listed["demo-small"]["test_accuracy"] == pytest.approx(trained["test_accuracy"])
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", ".hidden", "a b"])
+def test_a_shrunk_run_needs_a_name_that_is_a_plain_one(trained, call, name):
+    done = call("shrink", trained["run_id"], name)
+    assert done.returncode == 1
+    assert "cannot name a run" in done.stderr
+
+
+def test_a_shrunk_run_takes_no_name_that_is_taken(trained, call):
+    done = call("shrink", trained["run_id"], trained["run_id"])
+    assert done.returncode == 1
+    assert "already" in done.stderr
 
 
 def test_data_prepare_tells_sizes_and_classes(call):

@@ -292,3 +292,46 @@ def test_a_run_on_a_gpu_agrees_with_the_cpu_on_what_it_learned(precision, tmp_pa
     assert isinstance(ending, Completed)
     assert of_type(events, Started)[0].device == "cuda"
     assert ending.test_accuracy > 0.2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_cached_activations_on_a_gpu_teach_what_images_do(tmp_path, monkeypatch):
+    losses = []
+    for number, reason in enumerate(("", "the test says so")):
+        monkeypatch.setattr("cifar_tl.training.prepare.reason_not_to_cache", lambda *_, reason=reason: reason)
+        (tmp_path / str(number)).mkdir()
+        events, _, _ = run(small(device="cuda", trainable="last_stages", trainable_stages=2), tmp_path / str(number))
+        losses.append([epoch.dev_loss for epoch in of_type(events, Epoch)])
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_a_compiled_network_learns_as_the_plain_one(tmp_path):
+    losses = []
+    for number, is_compiled in enumerate((False, True)):
+        (tmp_path / str(number)).mkdir()
+        config = small(device="cuda", trainable="everything", compile=is_compiled, dropout=0.0, epochs=1)
+        events, ending, _ = run(config, tmp_path / str(number))
+        assert isinstance(ending, Completed)
+        losses.append([step.loss for step in of_type(events, Step)])
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_progressive_resizing_and_mixing_run_on_a_gpu(tmp_path):
+    config = small(
+        device="cuda", trainable="everything", image_size=64, first_image_size=32, cutmix=1.0, mixup=0.2, ema_decay=0.9, crop=True
+    )
+    _, ending, _ = run(config, tmp_path)
+    assert isinstance(ending, Completed)
+
+
+def test_compiling_is_left_to_gpus_and_says_so(tmp_path):
+    events, ending, _ = run(small(device="cpu", compile=True, images_per_class=2, epochs=1), tmp_path)
+    assert isinstance(ending, Completed)
+    assert any("not compiled" in event.message for event in of_type(events, Warned))
