@@ -136,7 +136,7 @@ class RunConfig(BaseModel):
         None,
         title="First image size",
         unit="px",
-        help="Progressive resizing: epochs start at this size and grow to the image size, which most of the early ones do not need. Empty: always the image size.",
+        help="Progressive resizing: epochs start at this size, which is quick, and grow to the image size. Dev accuracy is measured at the full size, so it starts low. Empty: always the image size.",
         section="Training",
         ge=32,
         le=1024,

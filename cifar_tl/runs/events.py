@@ -86,6 +86,7 @@ class Step(Event):
 
     `step` counts finished optimizer steps; `epoch` is step / steps_per_epoch. `batch_accuracy` is measured on augmented
     images with moving weights: it tells that learning goes on, and is not comparable with dev accuracy.
+    `eta_seconds` is null while it cannot be known: at the very first step, and until the last stages to train have begun to.
     """
 
     type: ClassVar[str] = "step"
@@ -95,7 +96,7 @@ class Step(Event):
     batch_accuracy: float
     learning_rate: float
     images_per_second: float
-    eta_seconds: float
+    eta_seconds: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ class Epoch(Event):
     is_best: bool
     images_per_second: float
     epoch_seconds: float
-    eta_seconds: float
+    eta_seconds: float | None
     memory_bytes: int
     gpu_memory_bytes: int | None = None
     gpu_use: float | None = None

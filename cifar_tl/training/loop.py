@@ -74,12 +74,10 @@ def _train_leg(
             if should_stop():
                 raise StopRequested
             trainer.step(positions, progress)
-            if trainer.is_log_due(batch_number):
+            if trainer.is_log_due(batch_number, progress):
                 emit(trainer.report(progress))
         progress.epoch = epoch + 1
-        measured_from = time.monotonic()
         _finish_epoch(prepared, trainer, inputs, sample, folder, progress, emit, began)
-        progress.measuring_seconds = time.monotonic() - measured_from
         if _patience_is_over(prepared.config, leg, progress):
             break
 
@@ -103,7 +101,9 @@ def _finish_epoch(
         progress.best_accuracy, progress.best_epoch = dev.accuracy, progress.epoch
     _keep(trainer, evaluation, folder, progress, is_best=is_best)
     seconds = time.monotonic() - began
-    emit(_epoch_event(prepared, progress, train, dev, len(sample), is_best, len(trainer.labels_N) / training_seconds, seconds))
+    progress.measuring_seconds = seconds - training_seconds
+    eta = trainer.eta(progress, training_seconds / trainer.steps_per_epoch)
+    emit(_epoch_event(prepared, progress, train, dev, len(sample), is_best, len(trainer.labels_N) / training_seconds, seconds, eta))
 
 
 def _epoch_event(
@@ -115,6 +115,7 @@ def _epoch_event(
     is_best: bool,
     images_per_second: float,
     seconds: float,
+    eta: float | None,
 ) -> Epoch:
     used = usage(prepared.compute.device)
     return Epoch(
@@ -130,7 +131,7 @@ def _epoch_event(
         is_best=is_best,
         images_per_second=images_per_second,
         epoch_seconds=seconds,
-        eta_seconds=seconds * (prepared.config.epochs - progress.epoch),
+        eta_seconds=eta,
         memory_bytes=used.memory_bytes,
         gpu_memory_bytes=used.gpu_memory_bytes,
         gpu_use=used.gpu_use,

@@ -98,8 +98,9 @@ class Trainer:
         self._right_sum += (logits.detach().argmax(1) == hard_targets).sum()
         self._steps, self._images = self._steps + 1, self._images + len(positions)
 
-    def is_log_due(self, batch_number: int) -> bool:
-        return (batch_number + 1) % self.log_every == 0 or batch_number + 1 == self.steps_per_epoch
+    def is_log_due(self, batch_number: int, progress: Progress) -> bool:
+        """Every so many steps, at the end of an epoch, and after the very first step: people wait for that one."""
+        return (batch_number + 1) % self.log_every == 0 or batch_number + 1 == self.steps_per_epoch or progress.step == 1
 
     def report(self, progress: Progress) -> Step:
         """Means since the last report. Raises NonFiniteLoss."""
@@ -110,8 +111,6 @@ class Trainer:
                 f"Start again with a learning rate below {self.config.learning_rate:g}, or with precision float32."
             )
         seconds = max(time.monotonic() - self._since, 1e-9)
-        remaining_steps = self.config.epochs * self.steps_per_epoch - progress.step
-        remaining_epochs = self.config.epochs - progress.epoch
         step = Step(
             step=progress.step,
             epoch=round(progress.step / self.steps_per_epoch, 4),
@@ -119,10 +118,24 @@ class Trainer:
             batch_accuracy=float(self._right_sum) / self._images,
             learning_rate=self._learning_rate,
             images_per_second=self._images / seconds,
-            eta_seconds=remaining_steps * seconds / self._steps + remaining_epochs * progress.measuring_seconds,
+            eta_seconds=self.eta(progress, seconds / self._steps),
         )
         self._clear_sums()
         return step
+
+    def eta(self, progress: Progress, seconds_per_step: float) -> float | None:
+        """Seconds until training ends, if steps at the present image size take so long; larger images cost as their area.
+
+        None while that is no guide: the first step warms up, and a leg that is yet to come has other steps.
+        """
+        if progress.step == 1 or self.leg.last_epoch < self.config.epochs:
+            return None
+        areas = [size**2 for size in image_sizes(self.config, self.leg)]
+        done = progress.step - self.leg.first_epoch * self.steps_per_epoch
+        now = min(max(done - 1, 0) // self.steps_per_epoch, self.leg.epochs - 1)
+        steps_ahead = [self.steps_per_epoch * (epoch + 1) - max(done, self.steps_per_epoch * epoch) for epoch in range(self.leg.epochs)]
+        steps = sum(max(0, count) * area for count, area in zip(steps_ahead, areas, strict=True)) / areas[now]
+        return steps * seconds_per_step + (self.config.epochs - progress.epoch) * progress.measuring_seconds
 
     def _set_learning_rate(self, step: int) -> float:
         first, last = (epoch * self.steps_per_epoch for epoch in (self.leg.first_epoch, self.leg.last_epoch))

@@ -33,10 +33,8 @@ def _training(history: RunHistory) -> RunProgress:
     if history.started is None or not history.steps:
         return RunProgress(0.0, "Training · waiting for the first step…")
     epoch = min(int(history.steps[-1].epoch) + 1, history.started.epochs)
-    return RunProgress(
-        history.fraction_done,
-        f"Epoch {epoch} of {history.started.epochs} · {format_percent(history.fraction_done)} · about {format_duration(history.eta_seconds)} left",
-    )
+    left = f" · about {format_duration(history.eta_seconds)} left" if history.eta_seconds is not None else ""
+    return RunProgress(history.fraction_done, f"Epoch {epoch} of {history.started.epochs} · {format_percent(history.fraction_done)}{left}")
 
 
 def _amount(progress: Progress) -> str:
