@@ -1,38 +1,49 @@
 """How long one refresh of the live view keeps the server: a run with 5,000 logged steps, growing by ten between refreshes.
 
-    python bench/dashboard.py [--steps 5000] [--refreshes 50]
+    python -m bench.dashboard [--steps 5000] [--refreshes 50] [--json]
 
 Runs the page's own code in Streamlit's test session (no browser, no network), so what is measured is reading the new lines,
-folding, downsampling, building the charts and making Streamlit's messages. Prints one line; exits 1 above the budget.
+folding, downsampling, building the charts and making Streamlit's messages. Exits 1 above the budget.
 """
 
-import argparse
 import os
+import statistics
 import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench.common import Column, make_parser, report
 
 BUDGET_MILLISECONDS = 50.0
 EPOCHS = 10
+COLUMNS = (
+    Column("logged_steps", "logged steps", ",d"),
+    Column("refreshes", "refreshes", "d"),
+    Column("median_milliseconds", "median, ms of server time", ".1f"),
+    Column("worst_milliseconds", "worst, ms", ".1f"),
+    Column("budget_milliseconds", "budget, ms", ".0f"),
+    Column("kibibytes", "charts to the browser, KiB", ".0f"),
+)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--steps", type=int, default=5_000)
     parser.add_argument("--refreshes", type=int, default=50)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
         os.environ["CIFAR_TL_CHECKPOINTS"] = root
         milliseconds, payload = measure(Path(root) / "bench", options.steps, options.refreshes)
-    milliseconds.sort()
-    median, worst = milliseconds[len(milliseconds) // 2], milliseconds[-1]
-    is_within = median < BUDGET_MILLISECONDS
-    print(
-        f"refresh with {options.steps:,} logged steps: median {median:.1f} ms, worst {worst:.1f} ms of server time, {payload / 1024:.0f} KiB to the browser"
-    )
-    return 0 if is_within else 1
+    row = {
+        "logged_steps": options.steps,
+        "refreshes": options.refreshes,
+        "median_milliseconds": statistics.median(milliseconds),
+        "worst_milliseconds": max(milliseconds),
+        "budget_milliseconds": BUDGET_MILLISECONDS,
+        "kibibytes": payload / 1024,
+    }
+    report([row], COLUMNS, as_json=options.json)
+    return 0 if row["median_milliseconds"] < BUDGET_MILLISECONDS else 1
 
 
 def measure(path: Path, steps: int, refreshes: int) -> tuple[list[float], int]:

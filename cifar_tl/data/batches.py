@@ -14,12 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cifar_tl.data.store import Split, release_pages
+from cifar_tl.data.store import Split, StoredRows
 from cifar_tl.runs.store import Preprocessing
 
 # A data set lives on the GPU when it takes at most this share of the memory that is free there.
 _RESIDENT_SHARE_OF_FREE_MEMORY = 0.25
-_MAPPED_BYTES = 64 * 2**20  # of a memory-mapped data set, counted as this process's memory at most
 
 
 def to_model_input(images_BCHW: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
@@ -58,8 +57,7 @@ class ImageBatches:
         self.rows_N = np.asarray(rows_N, np.int64)
         self.labels_N = torch.from_numpy(np.asarray(labels_N, np.int64)).to(device)
         self.device = device
-        self._images = split.images_NHWC
-        self._bytes_read = 0
+        self._images = StoredRows(split.images_NHWC)
         self._resident = self._upload() if device.type == "cuda" and self._fits_on_gpu() else None
 
     def __len__(self) -> int:
@@ -67,10 +65,10 @@ class ImageBatches:
 
     def _fits_on_gpu(self) -> bool:
         free, _ = torch.cuda.mem_get_info(self.device)
-        return len(self.rows_N) * int(np.prod(self._images.shape[1:])) <= free * _RESIDENT_SHARE_OF_FREE_MEMORY
+        return len(self.rows_N) * int(np.prod(self._images.array.shape[1:])) <= free * _RESIDENT_SHARE_OF_FREE_MEMORY
 
     def _upload(self) -> torch.Tensor:
-        resident = torch.empty((len(self.rows_N), *self._images.shape[1:]), dtype=torch.uint8, device=self.device)
+        resident = torch.empty((len(self.rows_N), *self._images.array.shape[1:]), dtype=torch.uint8, device=self.device)
         for start in range(0, len(self.rows_N), 4096):
             resident[start : start + 4096] = torch.from_numpy(self._images[self.rows_N[start : start + 4096]]).to(self.device)
         return resident
@@ -79,18 +77,10 @@ class ImageBatches:
         """uint8 images_BCHW (channels_last) of positions 0..N-1 within the chosen rows."""
         if self._resident is not None:
             return self._resident[torch.from_numpy(positions).to(self.device)].permute(0, 3, 1, 2)
-        batch = torch.from_numpy(self._gather(positions))
+        batch = torch.from_numpy(self._images[self.rows_N[positions]])
         if self.device.type == "cuda":
             batch = batch.pin_memory().to(self.device, non_blocking=True)  # uint8: a quarter of float32's bytes
         return batch.to(self.device).permute(0, 3, 1, 2)
-
-    def _gather(self, positions: np.ndarray) -> np.ndarray:
-        pixels = self._images[self.rows_N[positions]]
-        self._bytes_read += pixels.nbytes
-        if self._bytes_read > _MAPPED_BYTES:
-            release_pages(self._images)
-            self._bytes_read = 0
-        return pixels
 
 
 def epoch_batches(labels_N: np.ndarray, *, batch_size: int, seed: int, epoch: int, is_balanced: bool = False) -> list[np.ndarray]:

@@ -12,12 +12,13 @@ A store is written to a temporary folder that is renamed when whole, so a store 
 Images of a million-file folder cost no memory: pages are mapped in as they are read.
 """
 
+import errno
 import hashlib
 import json
-import mmap
 import os
 import secrets
 import shutil
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -111,14 +112,34 @@ class ImageStore:
         return tuple(self._splits)
 
 
-def release_pages(array: np.ndarray) -> None:
-    """Stop counting what was read of a memory-mapped array as this process's memory; it stays in the system's file cache.
+class StoredRows:
+    """Rows of an array in a .npy file, read at random without this process's memory growing to the size of the file.
 
-    Without it a run's memory grows to the size of its data, as fast as the images are seen. Does nothing for arrays in memory.
+    A memory map would: the system maps up to megabytes around each byte that is touched and counts them as this process's.
+    An array of at most `keep_bytes` is read into memory whole, when it is first asked for; one that lies there is simply indexed.
     """
-    mapping = getattr(array, "_mmap", None)
-    if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
+
+    def __init__(self, array: np.ndarray, *, keep_bytes: int = 0) -> None:
+        self.array = array
+        self._file = None
+        if isinstance(array, np.memmap) and array.filename is not None:
+            if array.nbytes <= keep_bytes:
+                self.array = np.array(array)
+            else:
+                self._file = os.open(array.filename, os.O_RDONLY)
+                weakref.finalize(self, os.close, self._file)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """A copy of these rows, in their order. Raises OSError if the file has been cut short."""
+        if self._file is None:
+            return self.array[rows]
+        assert isinstance(self.array, np.memmap)
+        values = np.empty((len(rows), *self.array.shape[1:]), self.array.dtype)
+        row_bytes = int(self.array.strides[0])
+        for value, row in zip(values.reshape(len(rows), -1).view(np.uint8), rows.tolist(), strict=True):
+            if os.preadv(self._file, [value.data], self.array.offset + row * row_bytes) != row_bytes:
+                raise OSError(errno.EIO, "The file ends too early", str(self.array.filename))
+        return values
 
 
 def read_store_info(folder: Path) -> StoreInfo:

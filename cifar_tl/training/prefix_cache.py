@@ -18,6 +18,7 @@ would outgrow the limit, those that were used least recently are deleted.
 import fcntl
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import weakref
@@ -31,7 +32,7 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
-from cifar_tl.data.store import release_pages
+from cifar_tl.data.store import StoredRows
 from cifar_tl.paths import prefix_cache_root
 
 PLAIN, MIRRORED = "plain", "mirrored"
@@ -39,7 +40,7 @@ _CHUNK = 256  # images per forward pass
 _CHUNKS_PER_COMMIT = 8  # a killed run repeats at most this many
 _SHARE_OF_FREE_DISK = 0.5
 _NOT_COMPUTED = 0
-_MAPPED_BYTES = 128 * 2**20  # read before the pages are given back
+_KEPT_IN_MEMORY = 160 * 2**20  # an array of pooled features is; larger activations are read as they are needed
 
 # numpy has no bfloat16: its 16 bits are stored as they are.
 _STORED_DTYPE: dict[torch.dtype, np.dtype] = {
@@ -82,8 +83,7 @@ class PrefixCache:
         self.folder = prefix_cache_root() / key.folder_name
         self.dtype = dtype
         self.activation_shape = activation_shape
-        self._open: dict[tuple[str, str], np.ndarray] = {}
-        self._bytes_read = 0
+        self._open: dict[tuple[str, str], StoredRows] = {}
         # Closed with this object, at the latest when the process ends, whichever way.
         self.close = weakref.finalize(self, os.close, _hold(self.folder))
         (self.folder / "info.json").write_text(json.dumps(asdict(key) | {"activation_shape": activation_shape}, indent=1), "utf-8")
@@ -123,13 +123,8 @@ class PrefixCache:
         """Activations of `rows`, in their order, on the CPU, of the run's dtype."""
         array = self._open.get((split, view))
         if array is None:
-            array = self._open[(split, view)] = self._array(split, view, split_size, "r")
-        values = torch.from_numpy(np.ascontiguousarray(array[rows]))
-        self._bytes_read += values.nbytes
-        if self._bytes_read > _MAPPED_BYTES:
-            for mapped in self._open.values():
-                release_pages(mapped)
-            self._bytes_read = 0
+            array = self._open[(split, view)] = StoredRows(self._array(split, view, split_size, "r"), keep_bytes=_KEPT_IN_MEMORY)
+        values = torch.from_numpy(array[rows])
         return values.view(torch.bfloat16) if self.dtype is torch.bfloat16 else values
 
     def _to_stored(self, activations: torch.Tensor) -> np.ndarray:
@@ -171,11 +166,10 @@ def _load_checksums(path: Path, split_size: int) -> np.ndarray:
 
 def _checksums(activations: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """CRC-32 of each row as stored; never _NOT_COMPUTED."""
+    stored = StoredRows(activations)
     found = np.empty(len(rows), np.uint32)
     for start in range(0, len(rows), _CHUNK):
-        chunk = activations[rows[start : start + _CHUNK]]
-        found[start : start + _CHUNK] = [zlib.crc32(row) or 1 for row in chunk]
-    release_pages(activations)
+        found[start : start + _CHUNK] = [zlib.crc32(row) or 1 for row in stored[rows[start : start + _CHUNK]]]
     return found
 
 
@@ -183,6 +177,8 @@ def _commit(activations: np.ndarray, checksums: np.ndarray, checksums_file: Path
     # Rows first, then the word that they are there: a crash between the two repeats work, never trusts holes.
     assert isinstance(activations, np.memmap)
     activations.flush()
+    if isinstance(mapping := getattr(activations, "_mmap", None), mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)  # written pages stop counting as this process's memory; the file keeps them
     temporary = checksums_file.with_suffix(".writing.npy")
     np.save(temporary, checksums)
     temporary.replace(checksums_file)

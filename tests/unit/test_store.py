@@ -3,12 +3,22 @@
 import errno
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cifar_tl.data import store as store_module
-from cifar_tl.data.store import ImageStore, StoreInfo, UnreadableFile, is_store, read_store_info, remove_leftovers, writing_store
+from cifar_tl.data.store import (
+    ImageStore,
+    StoredRows,
+    StoreInfo,
+    UnreadableFile,
+    is_store,
+    read_store_info,
+    remove_leftovers,
+    writing_store,
+)
 from cifar_tl.errors import SourceInvalid
 
 RANDOM = np.random.default_rng(0)
@@ -154,3 +164,47 @@ def test_a_folder_without_its_info_is_no_store(tmp_path):
     assert not is_store(tmp_path / "s")
     with pytest.raises(SourceInvalid):
         read_store_info(tmp_path / "s")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells how much of a file is mapped")
+def test_reading_a_large_array_at_random_keeps_memory_flat(tmp_path):
+    rows, size = 40_000, 16 * 1024  # 640 MB on disk
+    with (tmp_path / "large.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (rows, size)})
+        for number in range(0, rows, 1000):
+            file.write(np.full((1000, size), number // 1000, np.uint8).tobytes())
+    stored = StoredRows(np.load(tmp_path / "large.npy", mmap_mode="r"))
+    generator, before, highest = np.random.default_rng(0), mapped_megabytes(), 0
+    for _ in range(150):
+        wanted = generator.integers(0, rows, 128)
+        assert np.array_equal(stored[wanted][:, -1], wanted // 1000)
+        highest = max(highest, mapped_megabytes() - before)
+    assert highest < 50
+
+
+def mapped_megabytes() -> float:
+    """Of files, in this process."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile")]
+    return int(line.split()[1]) / 1024
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 10**6])
+def test_stored_rows_come_back_in_the_order_asked_for(tmp_path, keep_bytes):
+    array = np.arange(7 * 3 * 2, dtype=np.uint16).reshape(7, 3, 2)
+    np.save(tmp_path / "array.npy", array)
+    wanted = np.array([6, 0, 0, 3])
+    for source in (array, np.load(tmp_path / "array.npy", mmap_mode="r")):
+        found = StoredRows(source, keep_bytes=keep_bytes)[wanted]
+        assert np.array_equal(found, array[wanted])
+        found[:] = 0  # a copy: the stored array stays
+    assert np.array_equal(np.load(tmp_path / "array.npy"), array)
+    assert StoredRows(array)[np.array([], np.int64)].shape == (0, 3, 2)
+
+
+def test_a_file_that_was_cut_short_is_an_error_and_no_garbage(tmp_path):
+    np.save(tmp_path / "array.npy", np.ones((100, 1000)))
+    stored = StoredRows(np.load(tmp_path / "array.npy", mmap_mode="r"))
+    os.truncate(tmp_path / "array.npy", 8000 * 50)
+    assert stored[np.array([3])].sum() == 1000
+    with pytest.raises(OSError, match="ends too early"):
+        stored[np.array([99])]
