@@ -30,14 +30,14 @@ def to_model_input(images_BCHW: torch.Tensor, preprocessing: Preprocessing) -> t
     """
     size = preprocessing.image_size
     if images_BCHW.shape[-2:] != (size, size):
-        images_BCHW = _resize_uint8(images_BCHW, size)
+        images_BCHW = resize_uint8(images_BCHW, size)
     mean = torch.tensor(preprocessing.mean, device=images_BCHW.device).view(1, 3, 1, 1)
     std = torch.tensor(preprocessing.std, device=images_BCHW.device).view(1, 3, 1, 1)
     floats = images_BCHW.to(torch.float32, memory_format=torch.channels_last)
     return floats.mul_(1 / (255 * std)).sub_(mean / std)
 
 
-def _resize_uint8(images_BCHW: torch.Tensor, size: int) -> torch.Tensor:
+def resize_uint8(images_BCHW: torch.Tensor, size: int) -> torch.Tensor:
     device = images_BCHW.device
     if device.type != "cuda":
         # Apple's GPUs have no antialiased bicubic kernel; the processor's 8-bit one is quick enough to go by way of it.

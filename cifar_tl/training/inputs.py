@@ -21,7 +21,7 @@ from cifar_tl.data.batches import ImageBatches, to_model_input
 from cifar_tl.data.splits import SplitRows
 from cifar_tl.data.store import ImageStore
 from cifar_tl.devices import Compute
-from cifar_tl.models.build import Classifier
+from cifar_tl.models.frozen import FrozenPrefix
 from cifar_tl.runs.store import Preprocessing
 from cifar_tl.training.prefix_cache import MIRRORED, PLAIN, PrefixCache
 
@@ -136,32 +136,22 @@ def cached_evaluation_views(config: RunConfig) -> tuple[str, ...]:
 
 def fill_cache(
     cache: PrefixCache,
+    prefix: FrozenPrefix,
     store: ImageStore,
     rows: SplitRows,
-    classifier: Classifier,
-    boundary: int,
-    preprocessing: Preprocessing,
-    compute: Compute,
     config: RunConfig,
     *,
     views: tuple[str, ...],
     progress: Callable[[int], None],
 ) -> int:
-    """Compute what is missing of one split's activations in each of `views`; returns how many were damaged and made again.
-
-    Leaves the classifier in evaluation mode.
-    """
-    classifier.eval()
+    """Compute what is missing of one split's activations in each of `views`; returns how many were damaged and made again."""
     split = store[rows.store_split]
     batches = ImageBatches(split, np.arange(len(split)), split.labels_N, torch.device("cpu"))
     damaged = 0
     for view in views:
 
-        @torch.inference_mode()
         def activations_of(chunk: np.ndarray, view: str = view) -> torch.Tensor:
-            images = _images_in_view(batches, chunk, view, config).to(compute.device)
-            with compute.autocast():
-                return classifier.forward_prefix(to_model_input(images, preprocessing), boundary)
+            return prefix(_images_in_view(batches, chunk, view, config))
 
         damaged += cache.fill(rows.store_split, len(split), rows.rows, view, activations_of, progress)
     return damaged

@@ -10,7 +10,8 @@ runs with the same data, frozen weights, boundary, image size and precision; tha
                    lock                   held while rows are being computed, so that a second run waits instead of repeating
                    in_use                 held, shared, by every run that reads: such a cache is not evicted
 
-Values are stored in the run's own precision (bfloat16 as its 16 bits), so a cached run sees the numbers an uncached one does.
+Values are stored in the run's own precision (bfloat16 as its 16 bits), maps channels last as the network reads them, so a cached run
+sees the numbers an uncached one does.
 Every row is checked against its checksum before a run may read it; rows that fail are computed again. When all caches together
 would outgrow the limit, those that were used least recently are deleted.
 """
@@ -40,6 +41,7 @@ _CHUNK = 256  # images per forward pass
 _CHUNKS_PER_COMMIT = 8  # a killed run repeats at most this many
 _SHARE_OF_FREE_DISK = 0.5
 _NOT_COMPUTED = 0
+_LAYOUT = 2  # of the files; raised when it changes, so that older ones are not read
 _KEPT_IN_MEMORY = 160 * 2**20  # an array of pooled features is; larger activations are read as they are needed
 
 # numpy has no bfloat16: its 16 bits are stored as they are.
@@ -63,7 +65,7 @@ class PrefixKey:
 
     @property
     def folder_name(self) -> str:
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(json.dumps(asdict(self) | {"layout": _LAYOUT}, sort_keys=True).encode()).hexdigest()[:12]
         return f"{self.backbone.replace(':', '-').replace('/', '-')}-{self.boundary}-{self.image_size}px-{digest}"
 
 
@@ -125,16 +127,18 @@ class PrefixCache:
         if array is None:
             array = self._open[(split, view)] = StoredRows(self._array(split, view, split_size, "r"), keep_bytes=_KEPT_IN_MEMORY)
         values = torch.from_numpy(array[rows])
-        return values.view(torch.bfloat16) if self.dtype is torch.bfloat16 else values
+        values = values.view(torch.bfloat16) if self.dtype is torch.bfloat16 else values
+        return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
 
     def _to_stored(self, activations: torch.Tensor) -> np.ndarray:
-        values = activations.to("cpu", self.dtype).contiguous()
+        values = activations.to("cpu", self.dtype)
+        values = (values.permute(0, 2, 3, 1) if values.ndim == 4 else values).contiguous()
         return values.view(torch.uint16).numpy() if self.dtype is torch.bfloat16 else values.numpy()
 
     def _array(self, split: str, view: str, split_size: int, mode: str) -> np.ndarray:
         """The memory-mapped rows; a file that is not what it should be (cut short, another shape) is started anew."""
         path = self.folder / f"{split}.{view}.npy"
-        shape = (split_size, *self.activation_shape)
+        shape = (split_size, *_stored_shape(self.activation_shape))
         try:
             array = np.load(path, mmap_mode="r+" if mode == "r+" else "r")
             if array.shape == shape and array.dtype == _STORED_DTYPE[self.dtype]:
@@ -152,6 +156,11 @@ class PrefixCache:
         with (self.folder / "lock").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _stored_shape(activation_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Channels last, as the network that reads them wants its memory."""
+    return (*activation_shape[1:], activation_shape[0]) if len(activation_shape) == 3 else activation_shape
 
 
 def _load_checksums(path: Path, split_size: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from cifar_tl.data.splits import RunSplits, SplitRows, run_splits
 from cifar_tl.data.store import ImageStore, UnreadableFile
 from cifar_tl.devices import Compute, choose_compute
 from cifar_tl.models.build import Classifier, build_classifier
+from cifar_tl.models.frozen import FrozenPrefix
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.events import Event, Phase, Progress, Warned
 from cifar_tl.runs.store import Preprocessing, RunManifest, write_manifest
@@ -110,20 +111,9 @@ def inputs_for(prepared: Prepared, boundary: int, emit: Emit) -> SplitInputs:
     make_room(_bytes_of(prepared, boundary, views), prepared.config.cache_limit * 1e9)
     emit(Phase(name="caching_features", text=f"Running the frozen part of {prepared.config.backbone} once"))
     progress = counted_progress(emit, "Caching features", sum(len(rows.rows) * len(v) for rows, v in wanted))
-    damaged = 0
+    prefix, damaged = FrozenPrefix(prepared.classifier, boundary, prepared.preprocessing, prepared.compute), 0
     for rows, split_views in wanted:
-        damaged += fill_cache(
-            cache,
-            prepared.store,
-            rows,
-            prepared.classifier,
-            boundary,
-            prepared.preprocessing,
-            prepared.compute,
-            prepared.config,
-            views=split_views,
-            progress=progress,
-        )
+        damaged += fill_cache(cache, prefix, prepared.store, rows, prepared.config, views=split_views, progress=progress)
     if damaged:
         emit(Warned(message=f"{damaged:,} cached activations were damaged on disk and were computed again."))
 

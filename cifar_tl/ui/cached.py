@@ -13,6 +13,7 @@ from cifar_tl.data.sources import SourceStatus
 from cifar_tl.errors import CifarTLError, PredictionProcessDied, RunNotFound
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.store import RunFollower, RunSummary, find_run, is_alive, run_ids, summarize
+from cifar_tl.ui.image_fetch import Fetch, WantedImages
 from cifar_tl.ui.live_plot import ensure_plotly_js
 from cifar_tl.ui.predictor import PredictionProcess, result_of
 
@@ -84,6 +85,19 @@ def file_stamp(path: Path) -> tuple[int, int]:
 def source_status(source: str, *, store_resolution: int, seed: int) -> SourceStatus:
     """What is known of a data set. Kept for a moment: a form asks several times, and listing a large folder takes a second."""
     return sources.describe(source, store_resolution=store_resolution, seed=seed)
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def image_fetches() -> dict[WantedImages, Fetch]:
+    """Data sets on their way and those that could not be had, for all sessions: no more than the runs here were trained on."""
+    return {}
+
+
+def fetch_images(wanted: WantedImages) -> None:
+    """Begin to get these images, unless they are on their way already. Returns at once."""
+    fetch = image_fetches().get(wanted)
+    if fetch is None or fetch.over.is_set():
+        image_fetches()[wanted] = Fetch(wanted, when_here=source_status.clear)
 
 
 def hardware() -> Hardware | None:

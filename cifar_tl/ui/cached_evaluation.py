@@ -10,30 +10,33 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from cifar_tl.config import RunConfig
-from cifar_tl.data.sources import find_store
+from cifar_tl.data.sources import SourceStatus
 from cifar_tl.data.store import ImageStore
 from cifar_tl.errors import CifarTLError, RunInvalid
 from cifar_tl.evaluation.analysis import confusion_matrix
 from cifar_tl.evaluation.arrays import Evaluation, load_evaluation
-from cifar_tl.paths import RunFolder, stores_root
+from cifar_tl.paths import RunFolder
 from cifar_tl.runs.store import RunManifest, find_run, read_config, read_manifest
-from cifar_tl.ui.cached import file_stamp
+from cifar_tl.ui.cached import file_stamp, source_status
+from cifar_tl.ui.image_fetch import WantedImages
 
 # 10,000 images of a network with 1,280 features take 28 MB.
 MAX_EVALUATIONS = 6
 MAX_STORES = 6
-# Looking for the store of a folder lists that folder: a second for 100,000 files, too long for every click.
-STORE_FOLDER_SECONDS = 30
 SPLITS = ("test", "dev")
 
 
 @dataclass(frozen=True)
 class RunImages:
-    """The stored images of a run, or in one line why there are none to show."""
+    """The stored images of a run, or in one line why there are none to show.
+
+    Where they can be had, `wanted` is what to ask for and `how` says where they would come from.
+    """
 
     store: ImageStore | None
     problem: str = ""
+    wanted: WantedImages | None = None
+    how: str = ""
 
     def of(self, evaluation: Evaluation, positions: np.ndarray) -> np.ndarray | None:
         """uint8, n x H x W x 3: the images at these positions of the evaluation; None if there are none to show."""
@@ -82,12 +85,19 @@ def run_images(folder: RunFolder, manifest: RunManifest) -> RunImages:
     """The image store that a run was trained on, if it is on this machine and still the same."""
     try:
         config = read_config(folder)
-        found = _store_folder(str(stores_root()), config.source, config.store_resolution, config.seed)
-        store = None if found is None else _store(str(found), file_stamp(found))
     except CifarTLError as error:
         return RunImages(None, f"The images cannot be shown: {error}")
-    if store is None:
-        return RunImages(None, _missing(config, manifest))
+    status = source_status(config.source, store_resolution=config.store_resolution, seed=config.seed)
+    if status.state == "invalid":
+        return RunImages(None, f"The images cannot be shown: {_why_invalid(status)}")
+    wanted = WantedImages(config.source, config.store_resolution, config.seed)
+    if status.store_folder is None:
+        problem = f"The images of {manifest.data_title} are not on this machine yet; all numbers are complete."
+        return RunImages(None, problem, wanted, f"Does now what a first run on these data would do. {status.message}")
+    try:
+        store = _store(str(status.store_folder), file_stamp(status.store_folder))
+    except CifarTLError as error:
+        return RunImages(None, f"The images cannot be shown: {error}", wanted, "Prepares the data set anew.")
     if store.info.fingerprint != manifest.data_fingerprint:
         return RunImages(
             None, f"The images cannot be shown: {manifest.data_title} on this machine is not the data this run was trained on."
@@ -95,11 +105,13 @@ def run_images(folder: RunFolder, manifest: RunManifest) -> RunImages:
     return RunImages(store)
 
 
-def _missing(config: RunConfig, manifest: RunManifest) -> str:
-    return (
-        f"The images of {manifest.data_title} are not on this machine, so they cannot be shown; all numbers are complete. "
-        f"To get them: python -m cifar_tl data prepare {config.source}"
-    )
+def _why_invalid(status: SourceStatus) -> str:
+    path = status.source.removeprefix("folder:")
+    if path == status.source:
+        return status.message
+    if not Path(path).expanduser().exists():
+        return f"this run expects them in the folder {path}, which is not on this machine."
+    return f"this run expects them in the folder {path}. {status.message}"
 
 
 @st.cache_resource(max_entries=MAX_EVALUATIONS, show_spinner="Reading the evaluation")
@@ -123,11 +135,6 @@ def _check(evaluation: Evaluation, path: Path, num_classes: int) -> None:
             f"The evaluation file {path} does not fit its run of {num_classes} classes. "
             f"Evaluate the run again: python -m cifar_tl evaluate {path.parent.parent.name} --split {path.stem}"
         )
-
-
-@st.cache_data(max_entries=MAX_STORES, ttl=STORE_FOLDER_SECONDS, show_spinner=False)
-def _store_folder(root: str, source: str, store_resolution: int, seed: int) -> Path | None:  # noqa: ARG001 - part of the key
-    return find_store(source, store_resolution, seed)
 
 
 @st.cache_resource(max_entries=MAX_STORES, show_spinner=False)

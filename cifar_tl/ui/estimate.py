@@ -102,17 +102,43 @@ def known_estimate(config: RunConfig) -> EpochEstimate | CifarTLError | None:
     return cached.epoch_estimates().get(estimate_key(config))
 
 
-def sentence_of(estimate: EpochEstimate, hardware: Hardware | None, *, epochs: int) -> str:
-    """Such as: About 42 s per epoch, 3 min 30 s in all, on 2 CPU cores (bfloat16)."""
+def sentence_of(estimate: EpochEstimate, hardware: Hardware | None, config: RunConfig) -> str:
+    """Such as: About 42 s per epoch, 3 min 30 s in all, on 2 CPU cores (bfloat16). And what a cache of activations takes."""
     precision = CHOICE_LABELS.get(estimate.precision, estimate.precision)
     where = device_in_words(estimate.device, hardware)
-    once = estimate.run_seconds - epochs * estimate.epoch_seconds
-    aside = ""
-    if once > SHARE_WORTH_A_WORD * estimate.run_seconds:
-        aside = f" {format_duration(once)} of it are spent once: the frozen layers run over every image before the first epoch."
-    in_all = f"About **{format_duration(estimate.epoch_seconds)} per epoch**, {format_duration(estimate.run_seconds)} in all, on {where} ({precision})."
-    disk = f" Their output takes {format_bytes(estimate.cache_bytes)} of disk." if estimate.cache_bytes else ""
-    return in_all + aside + disk
+    # The time is that of the later epochs; those of the head alone are quicker, so the product is not the sum.
+    which = " once everything trains" if _head_is_first(config) else ""
+    in_all = f"{format_duration(estimate.run_seconds)} in all, on {where} ({precision})."
+    sentences = [f"About **{format_duration(estimate.epoch_seconds)} per epoch**{which}, {in_all}", _time_spent_once(estimate, config)]
+    if estimate.cache_bytes:
+        sentences.append(_disk(estimate, config))
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _head_is_first(config: RunConfig) -> bool:
+    return config.trainable == "head_then_everything"
+
+
+def _time_spent_once(estimate: EpochEstimate, config: RunConfig) -> str:
+    """What happens outside the epochs, with its time where that is a large share of the run; empty if it is not worth a word."""
+    if estimate.cache_bytes and _head_is_first(config):
+        return "Before the first epoch, the layers that are frozen at first run once over every image."
+    once = estimate.run_seconds - config.epochs * estimate.epoch_seconds
+    is_large = once > SHARE_WORTH_A_WORD * estimate.run_seconds
+    spent = f"{format_duration(once)} of it are spent once: " if is_large else ""
+    if estimate.cache_bytes:
+        return f"{spent}{'the' if spent else 'The'} frozen layers run over every image before the first epoch."
+    return f"{spent}the test images are measured at the end." if is_large and not _head_is_first(config) else ""
+
+
+def _disk(estimate: EpochEstimate, config: RunConfig) -> str:
+    """What the output of the frozen layers, of which the sentence before speaks, takes. A run over the limit drops views until it fits."""
+    size = format_bytes(estimate.cache_bytes)
+    if estimate.cache_bytes > config.cache_limit * 1e9:
+        limit = f"{config.cache_limit:g} GB"
+        return f"Their output would take {size} of disk, more than the cache limit of {limit}: the run keeps fewer views, or none."
+    views = f", for up to {config.cached_views} views of each training image" if config.cached_views > 1 else ""
+    return f"Their output takes {size} of disk{views}."
 
 
 def device_in_words(device: str, hardware: Hardware | None) -> str:

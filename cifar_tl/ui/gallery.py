@@ -1,26 +1,31 @@
 """The images behind a cell, a class or a pair: a grid of thumbnails with a pager, and the chosen one large with its likeliest classes.
 
-Shows what it is given; which images those are is for the views of Explore to say.
+Shows what it is given; which images those are is for the views of Explore to say. Where the data set is not on this machine,
+says so and offers to get it.
 """
 
 import numpy as np
 import streamlit as st
 
 from cifar_tl.evaluation.arrays import Evaluation
-from cifar_tl.ui.cached_evaluation import Explored
+from cifar_tl.ui import cached
+from cifar_tl.ui.cached_evaluation import Explored, RunImages
+from cifar_tl.ui.image_fetch import Fetch, WantedImages
+from cifar_tl.ui.progress import counted_progress
 from cifar_tl.ui.thumbnails import thumbnails
-from cifar_tl.ui.widgets import PERCENT_FORMAT, format_percent, plain
+from cifar_tl.ui.widgets import PERCENT_FORMAT, format_percent, page_boundary, plain
 
 PAGE_SIZE = 200
 _GRID_HEIGHT = 400
 _TILES_THAT_FIT = 8
 _LARGE_PIXELS = 160
+_POLL_SECONDS = 0.5
 
 
 def show_gallery(explored: Explored, positions_n: np.ndarray, *, selection: str, key: str) -> None:
     """The images at these positions of the evaluation, in this order. `selection` names them: a new one starts at the first page."""
     if explored.images.problem:
-        st.caption(f":material/hide_image: {plain(explored.images.problem)}")
+        _show_none(explored.images, key)
         return
     if not len(positions_n):
         st.caption("No image is here.")
@@ -39,6 +44,37 @@ def show_gallery(explored: Explored, positions_n: np.ndarray, *, selection: str,
         st.caption("The most confident come first. Choose an image to see it larger, with its likeliest classes.")
     else:
         _large(explored, int(shown_n[chosen]), images_NHWC[chosen], key)
+
+
+def _show_none(images: RunImages, key: str) -> None:
+    """In place of a gallery: why there is none and, where the images can be had, how far they are or the button that gets them."""
+    st.caption(f":material/hide_image: {plain(images.problem)}")
+    if images.wanted is None:
+        return
+    fetch = cached.image_fetches().get(images.wanted)
+    if fetch is not None and not fetch.problem:
+        st.fragment(_wait_for, run_every=_POLL_SECONDS)(fetch, images.wanted)
+        return
+    if fetch is not None:
+        st.warning(f"The images could not be fetched: {plain(fetch.problem)}", icon=":material/cloud_off:")
+    st.button(
+        "Get the images",
+        icon=":material/download:",
+        key=f"{key}.get",
+        help=images.how,
+        on_click=cached.fetch_images,
+        args=(images.wanted,),
+    )
+
+
+@page_boundary()  # a fragment's own rerun does not pass through the page's
+def _wait_for(fetch: Fetch, wanted: WantedImages) -> None:
+    if fetch.over.is_set():
+        if not fetch.problem:
+            cached.image_fetches().pop(wanted, None)
+        st.rerun()  # the whole page, once: it now has the images, or why it still has none
+    now = counted_progress(fetch.progress.phase, fetch.progress.done, fetch.progress.total, fetch.progress.unit)
+    st.progress(now.fraction, text=plain(now.text))
 
 
 def _pager(count: int, *, key: str) -> int:

@@ -1,8 +1,7 @@
-"""Where a living run is, as a share and a sentence. Pure; the live view draws it."""
+"""How far something is, as a share and a sentence: a living run, or one thing that counts up. Pure; the live view and the gallery draw it."""
 
 from dataclasses import dataclass
 
-from cifar_tl.runs.events import Progress
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.ui.widgets import format_duration, format_percent
 
@@ -24,8 +23,8 @@ def progress_of(history: RunHistory) -> RunProgress:
     if history.phase.name == "training":
         return _training(history)
     if history.progress is not None and history.progress.total > 0:
-        fraction = min(1.0, history.progress.done / history.progress.total)
-        return RunProgress(fraction, f"{history.progress.text} · {_amount(history.progress)}")
+        now = history.progress
+        return counted_progress(now.text, now.done, now.total, now.unit)
     return RunProgress(history.fraction_done, f"{history.phase.text}…")
 
 
@@ -37,7 +36,9 @@ def _training(history: RunHistory) -> RunProgress:
     return RunProgress(history.fraction_done, f"Epoch {epoch} of {history.started.epochs} · {format_percent(history.fraction_done)}{left}")
 
 
-def _amount(progress: Progress) -> str:
-    if progress.unit == "bytes":
-        return f"{progress.done / _MIB:.1f} of {progress.total / _MIB:.1f} MiB"
-    return f"{progress.done:,} of {progress.total:,} {progress.unit}"
+def counted_progress(text: str, done: int, total: int, unit: str) -> RunProgress:
+    """Of one thing that counts up, such as a download ("bytes" are shown as MiB); `total` 0 means unknown."""
+    if total == 0:
+        return RunProgress(0.0, f"{text}…")
+    amount = f"{done / _MIB:.1f} of {total / _MIB:.1f} MiB" if unit == "bytes" else f"{done:,} of {total:,} {unit}"
+    return RunProgress(min(1.0, done / total), f"{text} · {amount}")

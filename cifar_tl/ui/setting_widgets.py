@@ -13,17 +13,29 @@ import streamlit as st
 from cifar_tl.settings import CHOICE_LABELS, Setting, settings
 from cifar_tl.ui.state import setting_key
 
+_BACKBONE_TRAINS = frozenset({"last_stages", "everything", "head_then_everything"})
+_EVERYTHING_TRAINS = frozenset({"everything", "head_then_everything"})
+_SOMETHING_IS_FROZEN = frozenset({"head", "last_stages", "head_then_everything"})
 # What a person sees of a setting is fixed; only these depend on another one: (setting, values with which it matters).
 NEEDED_WITH: dict[str, tuple[str, frozenset[str]]] = {
     "trainable_stages": ("trainable", frozenset({"last_stages"})),
     "head_epochs": ("trainable", frozenset({"head_then_everything"})),
-    "stage_learning_rate_decay": ("trainable", frozenset({"last_stages", "everything", "head_then_everything"})),
-    "freeze_batch_norm": ("trainable", frozenset({"last_stages", "everything", "head_then_everything"})),
+    "stage_learning_rate_decay": ("trainable", _BACKBONE_TRAINS),
+    "freeze_batch_norm": ("trainable", _BACKBONE_TRAINS),
+    "first_image_size": ("trainable", _EVERYTHING_TRAINS),
+    "cached_views": ("trainable", _SOMETHING_IS_FROZEN),
+    "cache_limit": ("trainable", _SOMETHING_IS_FROZEN),
 }
+# What an optional number means while its box is empty.
+WHEN_EMPTY = {"images_per_class": "All", "first_image_size": "Same as image size"}
 
 
 def current_value(setting: Setting) -> Any:
-    """The setting's value in this session, as `make_config` takes it."""
+    """The setting's value in this session, as `make_config` takes it. One without effect counts as its default: its widget,
+    which is disabled, keeps what was entered for when it matters again, and no run is refused for it meanwhile.
+    """
+    if not _matters(setting):
+        return setting.default
     value = st.session_state.get(setting_key(setting.name), setting.default)
     if setting.kind is tuple:
         return tuple(value)
@@ -98,7 +110,7 @@ def _switch(setting: Setting, common: dict[str, Any]) -> None:
 
 def _whole_number(setting: Setting, common: dict[str, Any]) -> None:
     if setting.is_optional:
-        common |= {"value": None, "placeholder": "All"}
+        common |= {"value": None, "placeholder": WHEN_EMPTY[setting.name]}
     st.number_input(
         label_of(setting), min_value=_whole(setting.minimum), max_value=_whole(setting.maximum), step=_whole(setting.step) or 1, **common
     )

@@ -176,7 +176,7 @@ def _time(config: RunConfig, *, was_missing: bool) -> None:
         st.warning(f"The time cannot be told: {plain(str(known))}", icon=":material/timer_off:")
         st.button("Measure again", icon=":material/refresh:", on_click=estimate.forget_estimate, args=(config,))
     else:
-        st.markdown(f":material/timer: {estimate.sentence_of(known, cached.hardware(), epochs=config.epochs)}")
+        st.markdown(f":material/timer: {estimate.sentence_of(known, cached.hardware(), config)}")
         st.caption(f"Measured with a few steps: {known.images_per_second:,.0f} images/s, {known.train_images:,} training images.")
 
 

@@ -1,6 +1,7 @@
 """The form of the Train page: presets, pickers, problems, the estimate, and a Start that makes one run."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,52 @@ def test_advanced_settings_count_also_when_they_are_hidden(started: list[str]) -
     assert read_config(run_folder_of(started[0])).seed == 7
 
 
+def show_advanced(page: AppTest) -> AppTest:
+    return page.toggle(key=state.SHOW_ADVANCED).set_value(True).run()
+
+
+def choose_what_trains(page: AppTest, trainable: str) -> AppTest:
+    return page.selectbox(key=state.setting_key("trainable")).set_value(trainable).run()
+
+
+@pytest.mark.parametrize(("name", "words"), [("images_per_class", "All"), ("first_image_size", "Same as image size")])
+def test_an_empty_optional_number_says_what_it_means(name: str, words: str) -> None:
+    assert number(show_advanced(open_form()), name).placeholder == words
+
+
+@pytest.mark.parametrize(
+    ("trainable", "without_effect"),
+    [
+        ("head", {"trainable_stages", "head_epochs", "stage_learning_rate_decay", "first_image_size"}),
+        ("last_stages", {"head_epochs", "first_image_size"}),
+        ("everything", {"trainable_stages", "head_epochs", "cached_views", "cache_limit"}),
+        ("head_then_everything", {"trainable_stages"}),
+    ],
+)
+def test_numbers_without_effect_on_what_trains_are_disabled(trainable: str, without_effect: set[str]) -> None:
+    page = choose_what_trains(show_advanced(open_form()), trainable)
+    disabled = {element.key for element in page.number_input if element.disabled}
+    assert disabled == {state.setting_key(name) for name in without_effect}
+
+
+def test_a_disabled_setting_counts_as_its_default_and_comes_back(started: list[str]) -> None:
+    page = choose_what_trains(show_advanced(open_form()), "everything")
+    number(page, "first_image_size").set_value(32).run()
+    choose_what_trains(page, "head")
+    assert not page.error
+    assert "First image size" not in shown(page)
+    choose_what_trains(page, "everything")
+    start_button(page).click().run()
+    assert read_config(run_folder_of(started[0])).first_image_size == 32
+
+
+def test_a_run_does_not_record_what_was_entered_in_a_disabled_setting(started: list[str]) -> None:
+    page = choose_what_trains(show_advanced(open_form()), "everything")
+    number(page, "first_image_size").set_value(32).run()
+    start_button(choose_what_trains(page, "head")).click().run()
+    assert read_config(run_folder_of(started[0])).first_image_size is None
+
+
 def run_folder_of(run_id: str) -> RunFolder:
     from cifar_tl.paths import run_folder
 
@@ -271,6 +318,14 @@ def test_the_estimate_says_epoch_run_and_machine(predictor: NotingPredictor) -> 
     predictor.of(MEASURE)[0][1].set_result(ESTIMATE)
     text = shown(page.run())
     assert "About **42 s per epoch**, 3 min 30 s in all, on 2 CPU cores (bfloat16)." in text
+
+
+def test_the_estimate_says_before_the_start_what_a_run_takes_on_disk(predictor: NotingPredictor) -> None:
+    page = open_form().run()
+    predictor.of(MEASURE)[0][1].set_result(replace(ESTIMATE, cache_bytes=1_440_000_000))
+    text = shown(page.run())
+    assert "Their output takes 1.4 GB of disk" in text
+    assert not start_button(page).disabled
 
 
 def test_known_settings_are_not_measured_again(predictor: NotingPredictor) -> None:

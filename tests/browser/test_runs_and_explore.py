@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from cifar_tl.data.shapes import ShapesSource
+from cifar_tl.data.sources import prepare
 from cifar_tl.evaluation.arrays import save_evaluation
 from cifar_tl.paths import APP_FILE, RunFolder
 from cifar_tl.runs.events import Completed
@@ -73,3 +74,19 @@ def test_click_on_a_cell_shows_the_images_behind_it(page: Page, start_app: Start
     image = page.get_by_role("button", name=f"{names[0]}, → {names[0]}").first
     image.click()
     expect(page.get_by_text(f"True class: {names[0]}")).to_be_visible()
+
+
+def test_images_that_are_not_here_are_fetched_and_shown_without_a_reload(
+    page: Page, start_app: StartApp, checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CIFAR_TL_CACHE", str(tmp_path / "of another machine"))
+    make_run(checkpoints, run_id="shipped", data_fingerprint=prepare("shapes").info.fingerprint)
+    page.goto(start_app(APP_FILE) + "/explore?run=shipped")
+    drawn(page)
+    names = class_names(20)
+    click_cell_named(page, 0, 0, 20, names[0], names[0])
+    expect(page.get_by_text("are not on this machine yet")).to_be_visible()
+    page.get_by_role("button", name="Get the images").click()
+    expect(page.get_by_test_id("stProgress")).to_be_visible()
+    expect(page.get_by_role("button", name=f"{names[0]}, → {names[0]}").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("are not on this machine yet")).to_have_count(0)

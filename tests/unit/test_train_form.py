@@ -13,8 +13,8 @@ from cifar_tl.settings import Setting, settings
 from cifar_tl.ui.backbone_picker import facts_of, table_of
 from cifar_tl.ui.estimate import WITHOUT_EFFECT_ON_TIME, device_in_words, estimate_key, sentence_of
 from cifar_tl.ui.form_values import preset_values, source_in_words
-from cifar_tl.ui.progress import progress_of
-from cifar_tl.ui.setting_widgets import NEEDED_WITH, label_of, value_in_words
+from cifar_tl.ui.progress import RunProgress, counted_progress, progress_of
+from cifar_tl.ui.setting_widgets import NEEDED_WITH, WHEN_EMPTY, label_of, value_in_words
 
 STARTED = Started(
     device="cpu", device_name="CPU", precision="float32", train_images=100, dev_images=10, test_images=10, num_classes=2, parameters=1,
@@ -68,6 +68,10 @@ def test_values_with_which_a_setting_matters_are_choices_of_the_other() -> None:
         assert values <= set(setting(other).choices)
 
 
+def test_every_optional_number_says_what_an_empty_box_means() -> None:
+    assert set(WHEN_EMPTY) == {setting.name for setting in settings() if setting.is_optional}
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
 def test_a_preset_in_the_form_is_the_same_run_as_on_the_command_line(preset) -> None:
     assert make_config(**preset_values(preset.name)) == make_config(**preset.values)
@@ -89,15 +93,59 @@ def test_what_changes_the_time_changes_the_key(change: dict[str, object]) -> Non
     assert estimate_key(make_config(**change)) != estimate_key(make_config())
 
 
-def test_the_estimate_is_one_sentence() -> None:
-    estimate = EpochEstimate(45_000, 42.0, 210.0, 1071.0, "cpu", "bf16")
-    hardware = Hardware(("cpu",), "Xeon", True, 2, 8 * 1024**3)
-    assert sentence_of(estimate, hardware, epochs=5) == "About **42 s per epoch**, 3 min 30 s in all, on 2 CPU cores (bfloat16)."
+HARDWARE = Hardware(("cpu",), "Xeon", True, 2, 8 * 1024**3)
 
 
-def test_time_spent_once_is_told_apart_when_it_is_a_large_share() -> None:
-    estimate = EpochEstimate(45_000, 20.0, 820.0, 2417.0, "cpu", "bf16")
-    assert "12 min 40 s of it are spent once" in sentence_of(estimate, None, epochs=3)
+def estimated(*, epoch: float = 42.0, run: float = 210.0, cache_bytes: int = 0) -> EpochEstimate:
+    return EpochEstimate(45_000, epoch, run, 1071.0, "cpu", "bf16", cache_bytes)
+
+
+def test_the_estimate_is_one_sentence_where_nothing_is_cached() -> None:
+    config = make_config(trainable="everything", epochs=5)
+    expected = "About **42 s per epoch**, 3 min 30 s in all, on 2 CPU cores (bfloat16)."
+    assert sentence_of(estimated(), HARDWARE, config) == expected
+
+
+@pytest.mark.parametrize("trainable", ["head", "last_stages"])
+def test_the_estimate_says_what_is_computed_once_and_what_it_takes_on_disk(trainable: str) -> None:
+    config = make_config(trainable=trainable, epochs=3)
+    assert sentence_of(estimated(epoch=20.0, run=820.0, cache_bytes=1_440_000_000), HARDWARE, config) == (
+        "About **20 s per epoch**, 13 min 40 s in all, on 2 CPU cores (bfloat16). "
+        "12 min 40 s of it are spent once: the frozen layers run over every image before the first epoch. "
+        "Their output takes 1.4 GB of disk, for up to 2 views of each training image."
+    )
+
+
+def test_a_quick_cache_is_told_without_its_time() -> None:
+    config = make_config(trainable="head", epochs=5, cached_views=1)
+    sentence = sentence_of(estimated(run=220.0, cache_bytes=80_000_000), HARDWARE, config)
+    assert sentence.endswith("(bfloat16). The frozen layers run over every image before the first epoch. Their output takes 80 MB of disk.")
+
+
+def test_with_the_head_first_the_time_is_that_of_the_later_epochs() -> None:
+    config = make_config(trainable="head_then_everything", epochs=5)
+    assert sentence_of(estimated(run=190.0, cache_bytes=230_000_000), HARDWARE, config) == (
+        "About **42 s per epoch** once everything trains, 3 min 10 s in all, on 2 CPU cores (bfloat16). "
+        "Before the first epoch, the layers that are frozen at first run once over every image. "
+        "Their output takes 230 MB of disk, for up to 2 views of each training image."
+    )
+
+
+def test_with_the_head_first_and_nothing_cached_there_is_one_sentence() -> None:
+    config = make_config(trainable="head_then_everything", epochs=5, mixup=0.2)
+    assert sentence_of(estimated(run=500.0), HARDWARE, config).count(". ") == 0
+
+
+def test_a_large_share_of_time_without_a_cache_is_the_test_images() -> None:
+    config = make_config(trainable="everything", epochs=1)
+    sentence = sentence_of(estimated(epoch=10.0, run=70.0), HARDWARE, config)
+    assert sentence.endswith("1 min 0 s of it are spent once: the test images are measured at the end.")
+
+
+def test_a_cache_over_its_limit_is_told() -> None:
+    config = make_config(trainable="head", cache_limit=1.0)
+    sentence = sentence_of(estimated(cache_bytes=1_440_000_000), HARDWARE, config)
+    assert sentence.endswith("would take 1.4 GB of disk, more than the cache limit of 1 GB: the run keeps fewer views, or none.")
 
 
 def test_a_gpu_is_called_by_its_name_where_it_is_known() -> None:
@@ -132,6 +180,10 @@ def test_a_download_counts_in_mebibytes() -> None:
     )
     assert progress_of(history).text == "Downloading a · 1.0 of 4.0 MiB"
     assert progress_of(history).fraction == 0.25
+
+
+def test_of_an_unknown_total_no_share_is_made_up() -> None:
+    assert counted_progress("Reading train images", 0, 0, "images") == RunProgress(0.0, "Reading train images…")
 
 
 def test_training_is_a_share_of_the_whole_run() -> None:
