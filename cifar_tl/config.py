@@ -254,7 +254,7 @@ class RunConfig(BaseModel):
         0.0,
         title="Mixup",
         unit="alpha",
-        help="Blend pairs of training images and labels; 0 is off, 0.2 is usual (Zhang et al. 2018).",
+        help="Blend pairs of training images (or, behind frozen stages, of their activations) and labels; 0 is off, 0.2 is usual (Zhang et al. 2018).",
         section="Augmentation",
         ge=0,
         le=10,
@@ -264,11 +264,20 @@ class RunConfig(BaseModel):
         0.0,
         title="CutMix",
         unit="alpha",
-        help="Paste a rectangle of one training image into another; 0 is off, 1 is usual (Yun et al. 2019).",
+        help="Paste a rectangle of one training image into another; 0 is off, 1 is usual (Yun et al. 2019). A head alone trains without it: its features have no area.",
         section="Augmentation",
         ge=0,
         le=10,
         step=0.1,
+    )
+    cached_views: int = setting(
+        2,
+        title="Cached views",
+        unit="per training image",
+        help="Stages that do not train run once for this many augmented versions of each training image; 0 runs them every epoch.",
+        section="Augmentation",
+        ge=0,
+        le=100,
     )
 
     # Regularisation
@@ -328,15 +337,6 @@ class RunConfig(BaseModel):
     )
     seed: int = setting(
         0, title="Seed", help="Same seed, same data order, same augmentation, same initial head.", section="Hardware", ge=0, le=2**31 - 1
-    )
-    cached_views: int = setting(
-        2,
-        title="Cached views",
-        unit="per training image",
-        help="Stages that do not train run once for this many augmented versions of each training image; 0 runs them every epoch.",
-        section="Hardware",
-        ge=0,
-        le=100,
     )
     cache_limit: float = setting(
         20.0,

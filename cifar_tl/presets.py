@@ -18,8 +18,8 @@ class Preset:
 PRESETS: tuple[Preset, ...] = (
     Preset(
         "Quick look",
-        "A first answer fast: only a new head is trained, on small images.",
-        {"trainable": "head", "image_size": 64, "epochs": 3, "batch_size": 128, "dropout": 0.1},
+        "A first answer fast: only a new head is trained; the pretrained network looks at every image once.",
+        {"trainable": "head", "image_size": 128, "epochs": 10, "batch_size": 128, "cached_views": 1},
     ),
     Preset(
         "Balanced",

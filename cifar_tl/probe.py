@@ -21,6 +21,7 @@ from cifar_tl.data.batches import to_model_input
 from cifar_tl.data.sizes import ExpectedSizes, expected_sizes
 from cifar_tl.devices import Compute, available_devices, choose_compute, cpu_count, device_name, has_native_bf16
 from cifar_tl.models.build import Classifier, build_classifier
+from cifar_tl.models.frozen import FrozenPrefix
 from cifar_tl.runs.store import Preprocessing
 from cifar_tl.training.inputs import cached_evaluation_views, cached_training_views
 from cifar_tl.training.optim import make_optimizer
@@ -92,7 +93,9 @@ def _measure_leg(timer: "_Timer", leg: Leg, sizes: ExpectedSizes, forward: float
     size = activation_bytes(timer.activation_shape(leg.boundary), timer.compute.dtype)
     training = sizes.train * step
     # From the cache only the trained stages run, also to measure.
-    return _LegEstimate(True, cached * size, cached * forward, training, training + measured * step / 2)
+    return _LegEstimate(
+        True, cached * size, cached * timer.seconds_per_cached_image(leg.boundary), training, training + measured * step / 2
+    )
 
 
 class _Timer:
@@ -115,7 +118,7 @@ class _Timer:
     def activation_shape(self, boundary: int) -> tuple[int, ...]:
         return tuple(self._activations(1, boundary).shape[1:])
 
-    def seconds_per_image(self, step: Callable[[int], None]) -> float:
+    def seconds_per_image(self, step: Callable[[int], object]) -> float:
         count = min(_FIRST_BATCH, self.config.batch_size)
         self._timed(step, count)  # the first call allocates and chooses kernels
         seconds = self._timed(step, count)
@@ -125,7 +128,12 @@ class _Timer:
             seconds = self._timed(step, count)
         return min(seconds, self._timed(step, count)) / count
 
-    def _timed(self, step: Callable[[int], None], count: int) -> float:
+    def seconds_per_cached_image(self, boundary: int) -> float:
+        prefix = FrozenPrefix(self.classifier, boundary, self.preprocessing, self.compute)
+        prefix(self.images_BCHW[:_FIRST_BATCH])  # compiles, once a run
+        return self.seconds_per_image(lambda count: prefix(self.images_BCHW[:count]))
+
+    def _timed(self, step: Callable[[int], object], count: int) -> float:
         began = time.perf_counter()
         step(count)
         if self.compute.device.type == "cuda":

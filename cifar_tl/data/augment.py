@@ -19,11 +19,6 @@ _ERASED_AREA = (0.02, 0.33)  # share of the image, and
 _ERASED_ASPECT = (0.3, 3.3)  # height / width of the rectangle: Zhong et al. 2020
 
 
-def mixes_images(config: RunConfig) -> bool:
-    """True if training images are blended with each other, which only fresh images can be."""
-    return config.mixup > 0 or config.cutmix > 0
-
-
 def changes_each_image(config: RunConfig) -> bool:
     """True if training images are changed one by one in more ways than by a flip."""
     return config.crop or config.trivial_augment or config.random_erasing > 0
@@ -99,36 +94,46 @@ def rectangles(
 
 
 def mix(
-    images_BCHW: torch.Tensor, labels_B: torch.Tensor, config: RunConfig, num_classes: int, generator: torch.Generator
+    batch: torch.Tensor, labels_B: torch.Tensor, config: RunConfig, num_classes: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mixup (Zhang et al. 2018, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899), a fair coin deciding per batch if both are on.
 
-    uint8 images in and out; targets become float32 B x num_classes that sum to 1. Without either: images and labels as they came.
+    uint8 images in and out, or activations of any float type: there mixup is manifold mixup (Verma et al. 2019, arXiv 1806.05236),
+    and CutMix pastes a rectangle of a map B x C x H x W; what is no map (pooled features, tokens) is blended or stays. Targets become
+    float32 B x num_classes that sum to 1. With nothing to do: batch and labels as they came.
     """
-    if not (config.mixup or config.cutmix) or len(labels_B) < 2:
-        return images_BCHW, labels_B
+    cutmix = config.cutmix if is_map(batch) else 0.0
+    if not (config.mixup or cutmix) or len(labels_B) < 2:
+        return batch, labels_B
     # Numbers that the processor must know are drawn there: reading one back from a GPU would wait for all its work.
     host = torch.Generator().manual_seed(generator.initial_seed() ^ _HOST_STREAM)
-    use_cutmix = config.cutmix > 0 and (config.mixup == 0 or _uniform(host) < 0.5)
-    share = _beta(config.cutmix if use_cutmix else config.mixup, host)
-    partner_B = torch.randperm(len(labels_B), generator=generator, device=images_BCHW.device)
+    use_cutmix = cutmix > 0 and (config.mixup == 0 or _uniform(host) < 0.5)
+    share = _beta(cutmix if use_cutmix else config.mixup, host)
+    partner_B = torch.randperm(len(labels_B), generator=generator, device=batch.device)
     if use_cutmix:
-        images, share = _paste(images_BCHW, partner_B, share, host)
+        batch, share = _paste(batch, partner_B, share, host)
+    elif batch.dtype is torch.uint8:
+        batch = to_uint8((batch.float() * share + batch[partner_B].float() * (1 - share)) / 255)
     else:
-        images = to_uint8((images_BCHW.float() * share + images_BCHW[partner_B].float() * (1 - share)) / 255)
+        batch = torch.lerp(batch[partner_B], batch, share)
     one_hot = F.one_hot(labels_B, num_classes).float()
-    return images, one_hot * share + one_hot[partner_B] * (1 - share)
+    return batch, one_hot * share + one_hot[partner_B] * (1 - share)
 
 
-def _paste(images_BCHW: torch.Tensor, partner_B: torch.Tensor, share: float, host: torch.Generator) -> tuple[torch.Tensor, float]:
-    """Returns the images and the share of the area that stayed (less is pasted where the rectangle leaves the image)."""
-    height, width = images_BCHW.shape[-2:]
+def is_map(batch: torch.Tensor) -> bool:
+    """True for B x C x H x W. Maps are square here, which tells them from the B x H x W x C of some transformers."""
+    return batch.ndim == 4 and batch.shape[2] == batch.shape[3] and batch.shape[1] != batch.shape[2]
+
+
+def _paste(batch_BCHW: torch.Tensor, partner_B: torch.Tensor, share: float, host: torch.Generator) -> tuple[torch.Tensor, float]:
+    """Returns the batch and the share of the area that stayed (less is pasted where the rectangle leaves the image)."""
+    height, width = batch_BCHW.shape[-2:]
     half = math.sqrt(1 - share) / 2
     centre_y, centre_x = (torch.full((1,), _uniform(host)) for _ in range(2))
     half_height, half_width = (torch.full((1,), half * length) for length in (height, width))
     is_pasted = rectangles(centre_y, centre_x, half_height, half_width, height, width)
-    images = torch.where(is_pasted.to(images_BCHW.device), images_BCHW[partner_B], images_BCHW)
-    return images, 1 - float(is_pasted.float().mean())
+    batch_BCHW = torch.where(is_pasted.to(batch_BCHW.device), batch_BCHW[partner_B], batch_BCHW)
+    return batch_BCHW, 1 - float(is_pasted.float().mean())
 
 
 def _uniform(host: torch.Generator) -> float:

@@ -7,6 +7,8 @@ Cached training images are seen in one of several views, drawn anew at each step
     flips alone                                   plain, mirrored
     crop, TrivialAugment or random erasing        `cached_views` augmented versions of each image, with flips if those are on
     none of these                                 plain
+
+Mixup and CutMix are applied to cached activations as they are to images.
 """
 
 from collections.abc import Callable
@@ -16,7 +18,7 @@ import numpy as np
 import torch
 
 from cifar_tl.config import RunConfig
-from cifar_tl.data.augment import augment, changes_each_image, mix, mixes_images
+from cifar_tl.data.augment import augment, changes_each_image, mix
 from cifar_tl.data.batches import ImageBatches, to_model_input
 from cifar_tl.data.splits import SplitRows
 from cifar_tl.data.store import ImageStore
@@ -76,6 +78,8 @@ class CachedInputs:
         split_size: int,
         boundary: int,
         compute: Compute,
+        config: RunConfig,
+        num_classes: int,
         *,
         training_views: tuple[str, ...],
         evaluation_views: tuple[str, ...],
@@ -86,6 +90,8 @@ class CachedInputs:
         self._rows = rows
         self._split_size = split_size
         self._device = compute.device
+        self._config = config
+        self._num_classes = num_classes
         self._training_views = training_views
         self._evaluation_views = evaluation_views
 
@@ -97,16 +103,18 @@ class CachedInputs:
 
     def training_batch(self, positions: np.ndarray, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         labels = self.labels_N[torch.from_numpy(positions).to(self._device)]
+        return mix(self._in_drawn_views(positions, generator).to(self._device), labels, self._config, self._num_classes, generator)
+
+    def _in_drawn_views(self, positions: np.ndarray, generator: torch.Generator) -> torch.Tensor:
         if len(self._training_views) == 1:
-            return self._read(positions, self._training_views[0]).to(self._device), labels
+            return self._read(positions, self._training_views[0])
         drawn = torch.randint(len(self._training_views), (len(positions),), generator=generator, device=generator.device).cpu()
         order, parts = [], []
         for number, view in enumerate(self._training_views):
             of_view = (drawn == number).nonzero().squeeze(1)
             order.append(of_view)
             parts.append(self._read(positions[of_view.numpy()], view))
-        activations = torch.cat(parts)[torch.cat(order).argsort()]
-        return activations.to(self._device), labels
+        return torch.cat(parts)[torch.cat(order).argsort()]
 
     def evaluation_views(self, positions: np.ndarray) -> list[torch.Tensor]:
         return [self._read(positions, view).to(self._device) for view in self._evaluation_views]
@@ -119,8 +127,8 @@ Inputs = ImageInputs | CachedInputs
 
 
 def cached_training_views(config: RunConfig) -> tuple[str, ...]:
-    """Names of the views of each training image that a cache holds; none if these settings need fresh images."""
-    if mixes_images(config) or config.cached_views == 0:
+    """Names of the views of each training image that a cache holds."""
+    if config.cached_views == 0:
         return ()
     if not changes_each_image(config):
         return (PLAIN, MIRRORED)[: config.cached_views] if config.flip else (PLAIN,)

@@ -14,7 +14,7 @@ import torch
 import torchvision
 
 from cifar_tl.config import RunConfig
-from cifar_tl.data.augment import mixes_images
+from cifar_tl.data.augment import is_map
 from cifar_tl.data.batches import ImageBatches
 from cifar_tl.data.sources import Progress as SourceProgress
 from cifar_tl.data.sources import prepare
@@ -104,6 +104,8 @@ def inputs_for(prepared: Prepared, boundary: int, emit: Emit) -> SplitInputs:
         if reason:
             emit(Warned(message=f"The frozen stages run again for every image and epoch: {reason}."))
         return SplitInputs(prepared.image_inputs(train), prepared.image_inputs(dev), prepared.image_inputs(test))
+    if prepared.config.cutmix and not is_map(torch.empty(1, *_activation_shape(prepared, boundary))):
+        emit(Warned(message="These stages train without CutMix: what the frozen ones give has no area to paste from."))
     evaluated = cached_evaluation_views(prepared.config)
     # A sample of train is measured each epoch, as dev and test are.
     wanted = ((train, tuple(dict.fromkeys((*views, *evaluated)))), (dev, evaluated), (test, evaluated))
@@ -119,7 +121,17 @@ def inputs_for(prepared: Prepared, boundary: int, emit: Emit) -> SplitInputs:
 
     def cached(rows: SplitRows) -> CachedInputs:
         size = len(prepared.store[rows.store_split])
-        return CachedInputs(cache, rows, size, boundary, prepared.compute, training_views=views, evaluation_views=evaluated)
+        return CachedInputs(
+            cache,
+            rows,
+            size,
+            boundary,
+            prepared.compute,
+            prepared.config,
+            prepared.num_classes,
+            training_views=views,
+            evaluation_views=evaluated,
+        )
 
     return SplitInputs(cached(train), cached(dev), cached(test))
 
@@ -130,7 +142,7 @@ def _views_to_cache(prepared: Prepared, boundary: int) -> tuple[tuple[str, ...],
         return (), ""
     views = cached_training_views(prepared.config)
     if not views:
-        return (), "mixup and CutMix need fresh images" if mixes_images(prepared.config) else "cached views are set to 0"
+        return (), "cached views are set to 0"
     if not prepared.classifier.can_split_at(boundary):
         return (), "this backbone cannot be cut at that stage"
     reason = ""

@@ -36,6 +36,7 @@ WITHOUT_EFFECT_ON_TIME = frozenset(
         "dropout",
         "seed",
         "log_every_steps",
+        "cache_limit",
     }
 )
 # From here on the time outside the epochs is told apart, or people multiply and wonder.

@@ -140,6 +140,16 @@ def test_augmented_views_are_cached_and_the_same_for_every_run(tmp_path):
     assert losses[0] != losses[1]
 
 
+def test_cached_maps_are_mixed_and_pooled_features_go_without_cutmix(tmp_path):
+    for name, trainable, warned in (("maps", "last_stages", False), ("features", "head", True)):
+        (tmp_path / name).mkdir()
+        config = small(trainable=trainable, trainable_stages=3, image_size=64, cutmix=1.0, mixup=0.2, images_per_class=5)
+        events, ending, _ = run(config, tmp_path / name)
+        assert isinstance(ending, Completed)
+        assert any("without CutMix" in event.message for event in of_type(events, Warned)) is warned
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def test_a_cache_that_would_be_too_large_gets_fewer_views_then_none(tmp_path):
     bytes_per_view = 20 * 5 * 1280 * 4
     evaluated = (1500 + 200) * 1280 * 4  # more than all of dev and test

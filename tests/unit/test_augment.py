@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 from cifar_tl.config import make_config
 from cifar_tl.data import trivial_augment as ta
-from cifar_tl.data.augment import augment, changes_each_image, mix, mixes_images, random_crop, random_erasing, random_flip, rectangles
+from cifar_tl.data.augment import augment, changes_each_image, mix, random_crop, random_erasing, random_flip, rectangles
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -144,7 +144,26 @@ def test_a_flip_is_no_change_that_a_mirrored_copy_cannot_stand_in_for(values):
     assert changes_each_image(make_config(**values))
 
 
-@pytest.mark.parametrize("values", [{"mixup": 0.2}, {"cutmix": 1.0}])
-def test_mixup_and_cutmix_mix_images(values):
-    assert not mixes_images(make_config(crop=True))
-    assert mixes_images(make_config(**values))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_activations_are_mixed_as_images_are(dtype):
+    """Each map is constant, so that what was pasted or blended shows, and must agree with the targets."""
+    labels = torch.arange(12)
+    maps = labels.view(-1, 1, 1, 1).expand(-1, 5, 8, 8).to(dtype)
+    for values in ({"mixup": 0.4}, {"cutmix": 1.0}):
+        mixed, targets = mix(maps, labels, make_config(**values), 12, generator())
+        assert mixed.dtype is dtype
+        assert mixed.shape == maps.shape
+        expected = (targets * torch.arange(12)).sum(1)
+        assert torch.allclose(mixed.float().mean((1, 2, 3)), expected, rtol=0.02, atol=0.02)
+        assert float(targets.max(1).values.min()) < 1
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (6, 17, 32), (6, 7, 7, 96)])
+def test_what_is_no_map_is_never_pasted(shape):
+    features, labels = torch.randn(shape), torch.arange(6)
+    same, hard = mix(features, labels, make_config(cutmix=1.0), 6, generator())
+    assert same is features
+    assert hard is labels
+    blended, soft = mix(features, labels, make_config(cutmix=1.0, mixup=0.2), 6, generator())
+    assert blended.shape == features.shape
+    assert torch.allclose(soft.sum(1), torch.ones(6))

@@ -61,8 +61,7 @@ def test_sizes_that_make_no_sense_are_refused(values):
         ({"cached_views": 9}, ("plain", "mirrored")),
         ({"flip": False}, ("plain",)),
         ({"cached_views": 0}, ()),
-        ({"mixup": 0.2}, ()),
-        ({"cutmix": 1.0}, ()),
+        ({"mixup": 0.2, "cutmix": 1.0}, ("plain", "mirrored")),
         ({"crop": True, "cached_views": 3}, ("flip+crop.0", "flip+crop.1", "flip+crop.2")),
         (
             {"trivial_augment": True, "flip": False, "random_erasing": 0.25},
