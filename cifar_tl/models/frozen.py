@@ -40,13 +40,10 @@ class FrozenPrefix:
 
     @torch.inference_mode()
     def __call__(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        if self._compiled is not None:
-            return self._run_compiled(images_BCHW)
-        activations = self._run(images_BCHW)
         if self._may_compile:
             self._may_compile = False
-            self._compile(images_BCHW, activations)
-        return activations
+            self._compile(images_BCHW, expected=self._run(images_BCHW))
+        return self._run(images_BCHW) if self._compiled is None else self._run_compiled(images_BCHW)
 
     def _run(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         with self._compute.autocast():
