@@ -174,7 +174,8 @@ def predict(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     folder = store.find_run(options.run_id)
-    if store.is_alive(folder):
+    # Not whether its process lives: that takes a moment to go after the run's last word, which `train` returns at.
+    if store.summarize(folder.run_id).status is store.RunStatus.RUNNING:
         raise RunInvalid(f"Run {options.run_id} is still training; evaluate it when it has ended.")
     from cifar_tl.evaluation.evaluate import evaluate_run
 

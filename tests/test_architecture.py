@@ -37,6 +37,7 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("cifar_tl.training.checkpoint", 3),
     ("cifar_tl.training.prefix_cache", 3),
     ("cifar_tl.training.inputs", 3),
+    ("cifar_tl.training.plan", 3),
     ("cifar_tl.inference", 3),
     ("cifar_tl.shrink", 3),
     ("cifar_tl.evaluation", 3),

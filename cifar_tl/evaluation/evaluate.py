@@ -9,8 +9,10 @@ from cifar_tl.errors import RunInvalid
 from cifar_tl.evaluation.arrays import save_evaluation
 from cifar_tl.evaluation.collect import Metrics, collect
 from cifar_tl.inference import Predictor
+from cifar_tl.models.frozen import FrozenPrefix
 from cifar_tl.paths import RunFolder
-from cifar_tl.training.inputs import ImageInputs
+from cifar_tl.training.inputs import FrozenInputs, ImageInputs, cached_training_views
+from cifar_tl.training.plan import plan_legs
 
 
 def evaluate_run(folder: RunFolder, split: str, *, progress: Callable[[Progress], None]) -> Metrics:
@@ -23,7 +25,14 @@ def evaluate_run(folder: RunFolder, split: str, *, progress: Callable[[Progress]
     splits = run_splits(store, classes=config.classes, images_per_class=config.images_per_class, seed=config.seed)
     rows = splits.dev if split == "dev" else splits.test
     batches = ImageBatches(store[rows.store_split], rows.rows, rows.labels, predictor.compute.device)
-    inputs = ImageInputs(batches, manifest.preprocessing, config, len(manifest.class_names))
+    images = ImageInputs(batches, manifest.preprocessing, config, len(manifest.class_names))
+    boundary = plan_legs(config, predictor.classifier)[-1].boundary
+    is_as_cached = boundary > 0 and cached_training_views(config) and predictor.classifier.can_split_at(boundary)
+    inputs = (
+        FrozenInputs(images, FrozenPrefix(predictor.classifier, boundary, manifest.preprocessing, predictor.compute))
+        if is_as_cached
+        else images
+    )
     done = 0
 
     def count(images: int) -> None:

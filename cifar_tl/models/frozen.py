@@ -32,7 +32,7 @@ class FrozenPrefix:
 
     def __init__(self, classifier: Classifier, boundary: int, preprocessing: Preprocessing, compute: Compute) -> None:
         self._classifier = classifier.eval()
-        self._boundary = boundary
+        self.boundary = boundary
         self._preprocessing = preprocessing
         self._compute = compute
         self._may_compile = compute.device.type == "cpu" and importlib.util.find_spec("openvino") is not None
@@ -48,11 +48,11 @@ class FrozenPrefix:
     def _run(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         with self._compute.autocast():
             inputs = to_model_input(images_BCHW.to(self._compute.device), self._preprocessing)
-            return self._classifier.forward_prefix(inputs, self._boundary).to(self._compute.dtype)
+            return self._classifier.forward_prefix(inputs, self.boundary).to(self._compute.dtype)
 
     def _compile(self, images_BCHW: torch.Tensor, expected: torch.Tensor) -> None:
         try:
-            self._compiled = _compiled(self._classifier, self._boundary, self._preprocessing, self._compute)
+            self._compiled = _compiled(self._classifier, self.boundary, self._preprocessing, self._compute)
             found = self._run_compiled(images_BCHW)
             error = float((found.float() - expected.float()).norm() / expected.float().norm().clamp(min=1e-6))
             if error > _TOLERANCE[self._compute.precision]:

@@ -60,10 +60,28 @@ class ImageInputs:
         return to_model_input(images, self._training_preprocessing), targets
 
     def evaluation_views(self, positions: np.ndarray) -> list[torch.Tensor]:
-        """The batch as it is and, with flip averaging, its mirror image."""
+        return [to_model_input(view, self._preprocessing) for view in self.evaluation_images(positions)]
+
+    def evaluation_images(self, positions: np.ndarray) -> list[torch.Tensor]:
+        """Stored images as they are and, with flip averaging, their mirror images."""
         images = self._batches.images(positions)
-        views = [images, images.flip(-1)] if self._config.average_flips else [images]
-        return [to_model_input(view, self._preprocessing) for view in views]
+        return [images, images.flip(-1)] if self._config.average_flips else [images]
+
+
+class FrozenInputs:
+    """For evaluating again what a run evaluated from its cache: the frozen stages run as they did for it, so the answers repeat."""
+
+    def __init__(self, images: ImageInputs, prefix: FrozenPrefix) -> None:
+        self.boundary = prefix.boundary
+        self.labels_N = images.labels_N
+        self._images = images
+        self._prefix = prefix
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def evaluation_views(self, positions: np.ndarray) -> list[torch.Tensor]:
+        return [self._prefix(view) for view in self._images.evaluation_images(positions)]
 
 
 class CachedInputs:
