@@ -133,13 +133,21 @@ class StoredRows:
         """A copy of these rows, in their order. Raises OSError if the file has been cut short."""
         if self._file is None:
             return self.array[rows]
-        assert isinstance(self.array, np.memmap)
         values = np.empty((len(rows), *self.array.shape[1:]), self.array.dtype)
-        row_bytes = int(self.array.strides[0])
-        for value, row in zip(values.reshape(len(rows), -1).view(np.uint8), rows.tolist(), strict=True):
-            if os.preadv(self._file, [value.data], self.array.offset + row * row_bytes) != row_bytes:
-                raise OSError(errno.EIO, "The file ends too early", str(self.array.filename))
+        self.copy_into(values, np.arange(len(rows)), rows)
         return values
+
+    def copy_into(self, values: np.ndarray, slots: np.ndarray, rows: np.ndarray) -> None:
+        """`values[slots] = self[rows]`, for contiguous `values` of this array's type."""
+        if self._file is None:
+            values[slots] = self.array[rows]
+            return
+        assert isinstance(self.array, np.memmap)
+        row_bytes = int(self.array.strides[0])
+        as_bytes = values.reshape(len(values), -1).view(np.uint8)
+        for slot, row in zip(slots.tolist(), rows.tolist(), strict=True):
+            if os.preadv(self._file, [as_bytes[slot].data], self.array.offset + row * row_bytes) != row_bytes:
+                raise OSError(errno.EIO, "The file ends too early", str(self.array.filename))
 
 
 def read_store_info(folder: Path) -> StoreInfo:

@@ -24,6 +24,7 @@ from cifar_tl.models.weights import DownloadProgress, load_state
 
 Channels = tuple[float, float, float]  # one value for each of R, G, B
 _HUB_SECONDS = 10
+_LANES = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # integers by their width in bytes
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _HALF: Channels = (0.5, 0.5, 0.5)
 _IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
@@ -33,7 +34,7 @@ _NORMALISED_BY_HALF = ("googlenet", "inception_v3")
 
 
 class ByteDropout(nn.Dropout):
-    """nn.Dropout that spends one random byte per feature on a CPU, not one call of the generator: an eighth of the time.
+    """nn.Dropout that spends one random byte per feature on a CPU, not one call of the generator: a twentieth of the time.
 
     Probabilities are multiples of 1/256 there. With cached features it was a third of a training step.
     """
@@ -43,8 +44,13 @@ class ByteDropout(nn.Dropout):
             return super().forward(features)
         words = torch.empty(-(-features.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         dropped = min(255, max(1, round(self.p * 256)))
-        is_kept = words.view(torch.uint8)[: features.numel()].view(features.shape) >= dropped
-        return features * is_kept.to(features.dtype).mul_(256 / (256 - dropped))
+        # Integers as wide as the features: what is left of byte - dropped when only its sign is kept is all ones or all zeros,
+        # and all ones cut out the bits of the factor. Comparing and converting bytes took four times as long.
+        lanes = _LANES[features.element_size()]
+        factor = torch.tensor(256 / (256 - dropped), dtype=features.dtype).view(lanes)
+        masks = words.view(torch.uint8)[: features.numel()].view(features.shape).to(lanes).sub_(dropped)
+        masks = masks.bitwise_right_shift_(8 * features.element_size() - 1).bitwise_not_().bitwise_and_(factor)
+        return features * masks.view(features.dtype)
 
 
 class Classifier(nn.Module):

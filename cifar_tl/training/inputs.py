@@ -127,12 +127,8 @@ class CachedInputs:
         if len(self._training_views) == 1:
             return self._read(positions, self._training_views[0])
         drawn = torch.randint(len(self._training_views), (len(positions),), generator=generator, device=generator.device).cpu()
-        order, parts = [], []
-        for number, view in enumerate(self._training_views):
-            of_view = (drawn == number).nonzero().squeeze(1)
-            order.append(of_view)
-            parts.append(self._read(positions[of_view.numpy()], view))
-        return torch.cat(parts)[torch.cat(order).argsort()]
+        rows = self._rows.rows[positions]
+        return self._cache.read_views(self._rows.store_split, self._split_size, rows, self._training_views, drawn.numpy())
 
     def evaluation_views(self, positions: np.ndarray) -> list[torch.Tensor]:
         return [self._read(positions, view).to(self._device) for view in self._evaluation_views]

@@ -123,10 +123,24 @@ class PrefixCache:
 
     def read(self, split: str, split_size: int, rows: np.ndarray, view: str) -> torch.Tensor:
         """Activations of `rows`, in their order, on the CPU, of the run's dtype."""
+        return self._from_stored(self._rows(split, split_size, view)[rows])
+
+    def read_views(self, split: str, split_size: int, rows: np.ndarray, views: tuple[str, ...], view_of_row: np.ndarray) -> torch.Tensor:
+        """As `read`, but each row in a view of its own: `views[view_of_row[i]]` for `rows[i]`."""
+        values = np.empty((len(rows), *_stored_shape(self.activation_shape)), _STORED_DTYPE[self.dtype])
+        for number, view in enumerate(views):
+            slots = np.flatnonzero(view_of_row == number)
+            self._rows(split, split_size, view).copy_into(values, slots, rows[slots])
+        return self._from_stored(values)
+
+    def _rows(self, split: str, split_size: int, view: str) -> StoredRows:
         array = self._open.get((split, view))
         if array is None:
             array = self._open[(split, view)] = StoredRows(self._array(split, view, split_size, "r"), keep_bytes=_KEPT_IN_MEMORY)
-        values = torch.from_numpy(array[rows])
+        return array
+
+    def _from_stored(self, stored: np.ndarray) -> torch.Tensor:
+        values = torch.from_numpy(stored)
         values = values.view(torch.bfloat16) if self.dtype is torch.bfloat16 else values
         return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
 

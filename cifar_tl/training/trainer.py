@@ -52,7 +52,10 @@ class Trainer:
         self.compute, self.device = prepared.compute, prepared.compute.device
         mixed = {"float32": "no"}.get(prepared.compute.precision, prepared.compute.precision)
         self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision=mixed)
-        self.optimizer = self.accelerator.prepare(make_optimizer(self.classifier, config))
+        optimizer = make_optimizer(self.classifier, config)
+        # Accelerate's own step looks for optional packages on the disk each time (0.2 ms): not where it has nothing to add.
+        self._is_plain = self.accelerator.scaler is None and self.accelerator.num_processes == 1
+        self.optimizer = optimizer if self._is_plain else self.accelerator.prepare(optimizer)
         self._forward = (
             torch.compile(self.classifier.forward_suffix) if is_compiled(config, self.device) else self.classifier.forward_suffix
         )
@@ -87,7 +90,10 @@ class Trainer:
         with self.compute.autocast():
             logits = self._forward(batch, self.inputs.boundary)
         loss = F.cross_entropy(logits.float(), targets, weight=self.class_weights, label_smoothing=self.config.label_smoothing)
-        self.accelerator.backward(loss)
+        if self._is_plain:
+            loss.backward()
+        else:
+            self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
