@@ -23,9 +23,10 @@ def start(config: RunConfig, folder: Path) -> tuple[Prepared, Trainer]:
 
 def endless_steps(trainer: Trainer) -> Iterator[int]:
     """Epoch after epoch; each item is the number of images of one step, its report included where one is due."""
-    progress = Progress()
+    first = trainer.leg.first_epoch
     while True:
-        for number, positions in enumerate(trainer.batches(trainer.leg.first_epoch)):
+        progress = Progress(step=first * trainer.steps_per_epoch)
+        for number, positions in trainer.batches(first, progress):
             trainer.step(positions, progress)
             if trainer.is_log_due(number, progress):
                 trainer.report(progress)

@@ -34,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     return {
         "data_prepare": data_prepare,
         "train": train,
+        "resume": resume,
         "runs": runs,
         "stop": stop,
         "predict": predict,
@@ -55,8 +56,15 @@ def data_prepare(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
-    config = _config_from(options)
-    run_id = launcher.start_run(config)
+    return _follow_to_the_end(options, launcher.start_run(_config_from(options)))
+
+
+def resume(options: argparse.Namespace) -> int:
+    launcher.resume_run(options.run_id, epochs=options.epochs, learning_rate=options.learning_rate)
+    return _follow_to_the_end(options, options.run_id)
+
+
+def _follow_to_the_end(options: argparse.Namespace, run_id: str) -> int:
     folder = store.find_run(run_id)
     _say(options, f"run {run_id} in {folder.path}")
     status, history = _follow(folder)

@@ -338,6 +338,15 @@ class RunConfig(BaseModel):
     seed: int = setting(
         0, title="Seed", help="Same seed, same data order, same augmentation, same initial head.", section="Hardware", ge=0, le=2**31 - 1
     )
+    checkpoint_minutes: float = setting(
+        5.0,
+        title="Checkpoint interval",
+        unit="minutes",
+        help="A killed run goes on from its last checkpoint: one is written this often, after each epoch, and when the run is stopped.",
+        section="Hardware",
+        gt=0,
+        le=10_000,
+    )
     cache_limit: float = setting(
         20.0,
         title="Cache limit",

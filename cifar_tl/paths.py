@@ -67,7 +67,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """What was asked: RunConfig as JSON, written once by the launcher."""
+        """What was asked: RunConfig as JSON, written by the launcher, again when a resumed run is to train longer."""
         return self.path / "config.json"
 
     @property
@@ -85,12 +85,14 @@ class RunFolder:
         return self.path / "events.jsonl"
 
     @property
-    def last_weights(self) -> Path:
-        return self.path / "last.safetensors"
+    def last_checkpoint(self) -> Path:
+        """Everything an exact resume needs."""
+        return self.path / "last.pt"
 
     @property
-    def last_state(self) -> Path:
-        return self.path / "last.state.pt"
+    def previous_checkpoint(self) -> Path:
+        """The one before: kept for the case that the last one is damaged."""
+        return self.path / "previous.pt"
 
     @property
     def best_weights(self) -> Path:

@@ -60,9 +60,16 @@ def collect(
     return _metrics(logits_NC, labels_N, top_NK), evaluation
 
 
-def measure(classifier: Classifier, inputs: EvaluationInputs, compute: Compute, positions: np.ndarray) -> Metrics:
-    """Metrics of the images at `positions`."""
-    logits_NC = torch.cat([logits.cpu() for logits, _ in _outputs(classifier, inputs, compute, positions, None)])
+def measure(
+    classifier: Classifier,
+    inputs: EvaluationInputs,
+    compute: Compute,
+    positions: np.ndarray,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Metrics:
+    """Metrics of the images at `positions`. `progress(n)` hears of n more images done."""
+    logits_NC = torch.cat([logits.cpu() for logits, _ in _outputs(classifier, inputs, compute, positions, progress)])
     top_NK = logits_NC.topk(min(_TOP, logits_NC.shape[1]), dim=1).indices
     return _metrics(logits_NC, inputs.labels_N.cpu()[positions], top_NK)
 

@@ -31,7 +31,8 @@ class Phase(Event):
 
     {"type":"phase","name":"preparing_data","text":"Preparing CIFAR-100"}
 
-    `name` is one of preparing_data, loading_weights, caching_features, training, testing.
+    `name` is one of resuming, preparing_data, loading_weights, caching_features, training, testing. After a terminal event it
+    says that the run goes on.
     """
 
     type: ClassVar[str] = "phase"
@@ -75,6 +76,23 @@ class Started(Event):
     epochs: int
     steps_per_epoch: int
     worker_pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed(Event):
+    """The run goes on from a checkpoint. Steps and epochs that were logged after it are void: they come again.
+
+    {"type":"resumed","step":700,"epoch":1,"seconds":431.0,"message":""}
+
+    `step` and `epoch` count what is finished; `seconds` is how long the run had taken by then; `message` says what was wrong with
+    a newer checkpoint, if there was one.
+    """
+
+    type: ClassVar[str] = "resumed"
+    step: int
+    epoch: int
+    seconds: float
+    message: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +205,7 @@ class Failed(Event):
 
 
 TERMINAL = (Completed, Stopped, Failed)
-EVENT_TYPES: dict[str, type[Event]] = {cls.type: cls for cls in (Phase, Progress, Started, Step, Epoch, Warned, *TERMINAL)}
+EVENT_TYPES: dict[str, type[Event]] = {cls.type: cls for cls in (Phase, Progress, Started, Resumed, Step, Epoch, Warned, *TERMINAL)}
 _FIELD_NAMES = {name: frozenset(field.name for field in fields(cls)) for name, cls in EVENT_TYPES.items()}
 
 

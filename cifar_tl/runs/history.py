@@ -6,7 +6,7 @@ Holds no file: feed it records. Calls nothing of Streamlit; several sessions may
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from cifar_tl.runs.events import TERMINAL, Completed, Epoch, Event, Failed, Phase, Progress, Record, Started, Step, Stopped, Warned
+from cifar_tl.runs.events import TERMINAL, Completed, Epoch, Event, Failed, Phase, Progress, Record, Resumed, Started, Step, Stopped, Warned
 
 
 @dataclass
@@ -14,7 +14,6 @@ class RunHistory:
     """Everything a run has said so far. Lists grow in the order of the log; `steps` holds logged steps only."""
 
     steps: list[Step] = field(default_factory=list)
-    step_times: list[float] = field(default_factory=list)
     epochs: list[Epoch] = field(default_factory=list)
     warnings: list[Warned] = field(default_factory=list)
     started: Started | None = None
@@ -23,6 +22,7 @@ class RunHistory:
     terminal: Completed | Stopped | Failed | None = None
     first_time: float | None = None
     last_time: float | None = None
+    seconds_before: float = 0.0  # spent before the run was last resumed
 
     def extend(self, records: Iterable[Record]) -> bool:
         """Fold more records in; True if there were any."""
@@ -37,19 +37,27 @@ class RunHistory:
     def _fold(self, event: Event, time: float) -> None:
         if isinstance(event, Step):
             self.steps.append(event)
-            self.step_times.append(time)
         elif isinstance(event, Epoch):
             self.epochs.append(event)
         elif isinstance(event, Progress):
             self.progress = event
         elif isinstance(event, Phase):
-            self.phase, self.progress = event, None
+            self.phase, self.progress, self.terminal = event, None, None
         elif isinstance(event, Warned):
             self.warnings.append(event)
         elif isinstance(event, Started):
-            self.started, self.terminal = event, None
+            self.started = event
+        elif isinstance(event, Resumed):
+            self._forget_after(event)
+            self.first_time, self.seconds_before = time, event.seconds
         elif isinstance(event, TERMINAL):
             self.terminal = event
+
+    def _forget_after(self, resumed: Resumed) -> None:
+        """What was logged after the checkpoint is logged again."""
+        kept = sum(step.step <= resumed.step for step in self.steps)
+        del self.steps[kept:]
+        self.epochs = [epoch for epoch in self.epochs if epoch.epoch <= resumed.epoch]
 
     @property
     def best_epoch(self) -> Epoch | None:
@@ -81,4 +89,4 @@ class RunHistory:
             return self.terminal.seconds
         if self.first_time is None or self.last_time is None:
             return None
-        return self.last_time - self.first_time
+        return self.seconds_before + self.last_time - self.first_time

@@ -12,11 +12,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from cifar_tl.config import RunConfig
-from cifar_tl.errors import RunActive, RunError
+from cifar_tl.config import RunConfig, make_config
+from cifar_tl.errors import RunActive, RunError, RunInvalid, SettingsError
 from cifar_tl.paths import PROJECT_ROOT, RunFolder, checkpoints_root
-from cifar_tl.runs.store import RUN_ID_TIME, find_run, is_alive, write_json
+from cifar_tl.runs.events import Completed, Phase
+from cifar_tl.runs.history import RunHistory
+from cifar_tl.runs.log import EventReader, EventWriter
+from cifar_tl.runs.store import RUN_ID_TIME, find_run, is_alive, read_config, write_json
 
 
 def create_run(config: RunConfig) -> RunFolder:
@@ -43,23 +48,40 @@ def create_run(config: RunConfig) -> RunFolder:
 
 def start_worker(folder: RunFolder) -> subprocess.Popen[bytes]:
     """Start the worker of a run that is not running. Raises RunActive if one is."""
-    with folder.lock.open("ab") as lock:
+    with _locked(folder) as lock:
+        return _spawn(folder, lock)
+
+
+@contextmanager
+def _locked(folder: RunFolder) -> Iterator[int]:
+    """Hold the run's lock, as an open file to be handed over. Raises RunActive if a worker holds it, RunError if it cannot be made."""
+    try:
+        lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RunError(f"Nothing can be written in {folder.path}: {error.strerror}.") from error
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunActive(f"Run {folder.run_id} is already running.") from None
-        folder.stop_request.unlink(missing_ok=True)
-        with folder.worker_log.open("ab") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "cifar_tl", "worker", str(folder.path), "--lock-file", str(lock.fileno())],
-                cwd=PROJECT_ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=(lock.fileno(),),
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
-            )
+        yield lock
+    finally:
+        os.close(lock)  # a worker that was started has inherited it, and holds it for as long as it lives
+
+
+def _spawn(folder: RunFolder, lock: int) -> subprocess.Popen[bytes]:
+    folder.stop_request.unlink(missing_ok=True)
+    with folder.worker_log.open("ab") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "cifar_tl", "worker", str(folder.path), "--lock-file", str(lock)],
+            cwd=PROJECT_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(lock,),
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
     # A finished child stays a zombie until someone waits for it.
     threading.Thread(target=worker.wait, name=f"reap-{folder.run_id}", daemon=True).start()
     return worker
@@ -70,6 +92,39 @@ def start_run(config: RunConfig) -> str:
     folder = create_run(config)
     start_worker(folder)
     return folder.run_id
+
+
+def resume_run(run_id: str, *, epochs: int | None = None, learning_rate: float | None = None) -> None:
+    """Let a run go on from its last checkpoint, perhaps for more epochs in all, or with another learning rate.
+
+    Raises RunNotFound, RunActive, RunInvalid (nothing to resume), SettingsError (values that do not fit), RunError.
+    """
+    folder = find_run(run_id)
+    with _locked(folder) as lock:
+        config = _changed(folder, epochs, learning_rate)
+        try:
+            write_json(folder.config, config.model_dump(mode="json"))
+            with EventWriter(folder.events) as log:
+                log.write(Phase(name="resuming", text="Going on from the last checkpoint"))
+        except OSError as error:
+            raise RunError(f"Nothing can be written in {folder.path}: {error.strerror or error}.") from error
+        _spawn(folder, lock)
+
+
+def _changed(folder: RunFolder, epochs: int | None, learning_rate: float | None) -> RunConfig:
+    """The run's settings with what is to be different from now on."""
+    config, history = read_config(folder), RunHistory()
+    history.extend(EventReader(folder.events).read_new())
+    has_checkpoint = folder.last_checkpoint.exists() or folder.previous_checkpoint.exists()
+    if history.epochs and not has_checkpoint:
+        raise RunInvalid(f"Run {folder.run_id} cannot go on: its checkpoints are not in its folder. Start a new run with its settings.")
+    finished = history.epochs[-1].epoch if history.epochs else 0
+    if isinstance(history.terminal, Completed) and (epochs is None or epochs <= finished):
+        raise RunInvalid(f"Run {folder.run_id} is completed after {finished} epochs. To train longer, ask for more epochs than that.")
+    if epochs is not None and epochs < max(1, finished):
+        raise SettingsError(f"Run {folder.run_id} has finished {finished} epochs already; it cannot be asked for {epochs}.")
+    changes = {"epochs": epochs, "learning_rate": learning_rate}
+    return make_config(**config.model_dump() | {name: value for name, value in changes.items() if value is not None})
 
 
 def request_stop(run_id: str) -> bool:

@@ -4,6 +4,7 @@ The writer lives in the worker, which holds the run's lock, so there is one writ
 each keeps a byte offset, reads only what is new, and leaves a torn last line for next time.
 """
 
+import errno
 import json
 import os
 import time
@@ -12,28 +13,44 @@ from typing import Self
 
 from cifar_tl.runs.events import SCHEMA_VERSION, Event, Record, parse_record
 
+_RESERVE = ".reserve"  # a file that is deleted to make room for the last event on a full disk
+_RESERVED_BYTES = 64 * 1024
+_TAIL_BYTES = 64 * 1024
+
 
 class EventWriter:
     """Appends events; each is on its way to the disk when `write` returns. Use as a context manager."""
 
     def __init__(self, path: Path) -> None:
         """Continues an existing log: a torn last line (power cut) is cut off, `seq` goes on from the last whole one."""
-        self._next_seq = _prepare_for_append(path)
+        self.next_seq = _prepare_for_append(path)
+        self._path = str(path)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._reserve = path.with_name(_RESERVE)
+        self._reserve.write_bytes(bytes(_RESERVED_BYTES))
 
     def write(self, event: Event) -> Record:
-        record = Record(self._next_seq, time.time(), event)
+        """Raises OSError if the disk does not take the line; the log is then as it was."""
+        record = Record(self.next_seq, time.time(), event)
         envelope = {"v": SCHEMA_VERSION, "seq": record.seq, "time": round(record.time, 3)}
         line = json.dumps(envelope | event.to_dict(), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         data = line.encode() + b"\n"
         # One write call per line: a reader sees a line whole or torn, never two lines mixed.
+        end = os.fstat(self._file).st_size
         written = os.write(self._file, data)
         if written != len(data):
-            raise OSError(f"only {written} of {len(data)} bytes of an event were written: is the disk full?")
-        self._next_seq += 1
+            os.ftruncate(self._file, end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
+        self.next_seq += 1
         return record
 
+    def write_last(self, event: Event) -> Record:
+        """The last word of the worker, for which there is room even on a full disk."""
+        self._reserve.unlink(missing_ok=True)
+        return self.write(event)
+
     def close(self) -> None:
+        self._reserve.unlink(missing_ok=True)
         os.close(self._file)
 
     def __enter__(self) -> Self:
@@ -47,17 +64,22 @@ def _prepare_for_append(path: Path) -> int:
     """Cut a torn last line off; returns the next sequence number."""
     if not path.exists():
         return 0
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole != len(data):
+    size, tail_bytes = path.stat().st_size, _TAIL_BYTES
+    while True:
         with path.open("r+b") as file:
-            file.truncate(whole)
-    for line in reversed(data[:whole].splitlines()):
-        try:
-            return int(json.loads(line)["seq"]) + 1
-        except (ValueError, KeyError, TypeError):
-            continue
-    return 0
+            file.seek(max(0, size - tail_bytes))
+            tail = file.read()
+            whole = tail.rfind(b"\n") + 1
+            if whole or tail_bytes >= size:
+                file.truncate(size - len(tail) + whole)
+                for line in reversed(tail[:whole].splitlines()):
+                    try:
+                        return int(json.loads(line)["seq"]) + 1
+                    except (ValueError, KeyError, TypeError):
+                        continue
+        if tail_bytes >= size:
+            return 0
+        tail_bytes *= 16
 
 
 class EventReader:

@@ -1,7 +1,8 @@
 """train(): one run from settings to a tested model. Reads like the story of the run; prints nothing, knows no file format.
 
 prepare ──► for each leg (head alone, then everything; or just one leg): epochs of steps ──► test once, with the best epoch
-                      │ every epoch: measure train and dev, keep the last and the best weights
+                      │ every epoch: measure train and dev, keep the best weights
+                      │ every epoch, every few minutes, and when asked to stop: a checkpoint, from which a resumed run goes on
                       ▼
                     emit(event)
 """
@@ -9,6 +10,7 @@ prepare ──► for each leg (head alone, then everything; or just one leg): e
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,91 +21,146 @@ from cifar_tl.devices import device_name, usage
 from cifar_tl.evaluation.arrays import Evaluation, save_evaluation
 from cifar_tl.evaluation.collect import Metrics, collect, measure
 from cifar_tl.paths import RunFolder
-from cifar_tl.runs.events import Completed, Epoch, Event, Phase, Started, Stopped
+from cifar_tl.runs.events import Completed, Epoch, Event, Phase, Resumed, Started, Stopped, Warned
 from cifar_tl.runs.events import Progress as ProgressEvent
-from cifar_tl.training.checkpoint import load_weights, save_state, save_weights
+from cifar_tl.training.checkpoint import State, load_checkpoint, load_weights, save_checkpoint, save_weights
 from cifar_tl.training.plan import Leg, plan_legs
 from cifar_tl.training.prepare import Emit, Prepared, SplitInputs, counted_progress, inputs_for, prepare_run
 from cifar_tl.training.trainer import Progress, Trainer
 
 # Train accuracy is measured on this many images: its standard error is then about one point.
 _TRAIN_IMAGES_MEASURED = 2000
+_SECONDS_PER_MINUTE = 60
 
 
 class StopRequested(BaseException):
     """Raised out of long work that is no training step, when a person asks the run to stop. No error, so no Exception."""
 
 
-def train(config: RunConfig, folder: RunFolder, *, emit: Emit, should_stop: Callable[[], bool]) -> Completed | Stopped:
-    """Run the whole job and return how it ended (not emitted here). Raises CifarTLError for what a person can mend."""
-    progress = Progress()
+@dataclass(frozen=True)
+class _Run:
+    """What every part of the story needs. `check` raises StopRequested when a person has asked the run to stop."""
+
+    prepared: Prepared
+    folder: RunFolder
+    progress: Progress
+    emit: Emit
+    check: Callable[[], None]
+
+    def checked(self, _images: int) -> None:
+        self.check()
+
+
+def train(
+    config: RunConfig, folder: RunFolder, *, emit: Emit, should_stop: Callable[[], bool], is_resumed: bool = False
+) -> Completed | Stopped:
+    """Run the whole job and return how it ended (not emitted here). A resumed run goes on from its newest whole checkpoint.
+
+    Raises CifarTLError for what a person can mend.
+    """
+    progress, state = _resume(folder, emit) if is_resumed else (Progress(), None)
+    progress.extend_to(config.epochs)
+
+    def check() -> None:
+        if should_stop():
+            raise StopRequested
 
     def emit_or_stop(event: Event) -> None:
         emit(event)
-        if isinstance(event, ProgressEvent) and should_stop():
-            raise StopRequested
+        if isinstance(event, ProgressEvent):
+            check()
 
     try:
-        return _run(config, folder, progress, emit_or_stop, should_stop)
+        run = _Run(prepare_run(config, folder, emit_or_stop), folder, progress, emit_or_stop, check)
+        return _train_and_test(run, state)
     except StopRequested:
         best = progress.best_accuracy if progress.best_epoch else None
         return Stopped(step=progress.step, best_dev_accuracy=best, seconds=progress.seconds)
 
 
-def _run(config: RunConfig, folder: RunFolder, progress: Progress, emit: Emit, should_stop: Callable[[], bool]) -> Completed:
-    prepared = prepare_run(config, folder, emit)
-    for leg in plan_legs(config, prepared.classifier):
-        prepared.classifier.freeze_before(leg.boundary)
-        inputs = inputs_for(prepared, leg.boundary, emit)
-        if leg.first_epoch == 0:
-            emit(_started(prepared))
-            emit(Phase(name="training", text="Training"))
-        _train_leg(prepared, leg, inputs, folder, progress, emit, should_stop)
-    return _test(prepared, inputs, folder, progress, emit)
+def _resume(folder: RunFolder, emit: Emit) -> tuple[Progress, State | None]:
+    state, problem = load_checkpoint(folder)
+    progress = Progress(**state["progress"]) if state else Progress()
+    emit(Resumed(step=progress.step, epoch=progress.epoch, seconds=progress.seconds_before, message=problem))
+    if problem:
+        emit(Warned(message=f"{problem} The run goes on from the one before, at step {progress.step:,}."))
+    return progress, state
 
 
-def _train_leg(
-    prepared: Prepared, leg: Leg, inputs: SplitInputs, folder: RunFolder, progress: Progress, emit: Emit, should_stop: Callable[[], bool]
-) -> None:
-    """Train all epochs of a leg. Raises StopRequested between two steps."""
-    trainer = Trainer(prepared, leg, inputs.train)
-    sample = _train_sample(prepared, inputs)
-    for epoch in range(leg.first_epoch, leg.last_epoch):
-        began = time.monotonic()
-        for batch_number, positions in enumerate(trainer.batches(epoch)):
-            if should_stop():
-                raise StopRequested
-            trainer.step(positions, progress)
-            if trainer.is_log_due(batch_number, progress):
-                emit(trainer.report(progress))
-        progress.epoch = epoch + 1
-        _finish_epoch(prepared, trainer, inputs, sample, folder, progress, emit, began)
-        if _patience_is_over(prepared.config, leg, progress):
-            break
+def _train_and_test(run: _Run, state: State | None) -> Completed:
+    legs = plan_legs(run.prepared.config, run.prepared.classifier)
+    ahead = [leg for leg in legs if run.progress.epoch < leg.last_epoch] or legs[-1:]
+    for leg in ahead:
+        run.prepared.classifier.freeze_before(leg.boundary)
+        inputs = inputs_for(run.prepared, leg.boundary, run.emit)
+        if leg is ahead[0]:
+            run.emit(_started(run.prepared))
+            run.emit(Phase(name="training", text="Training"))
+        _train_leg(run, leg, inputs, state)
+        state = None
+    return _test(run, inputs)
 
 
-def _finish_epoch(
-    prepared: Prepared,
-    trainer: Trainer,
-    inputs: SplitInputs,
-    sample: np.ndarray,
-    folder: RunFolder,
-    progress: Progress,
-    emit: Emit,
-    began: float,
-) -> None:
-    """Measure train and dev alike, tell, and keep the weights."""
-    training_seconds = time.monotonic() - began
-    dev, evaluation = collect(trainer.best_guess, inputs.dev, prepared.splits.dev, prepared.compute)
-    train = measure(trainer.best_guess, inputs.train, prepared.compute, sample)
+def _train_leg(run: _Run, leg: Leg, inputs: SplitInputs, state: State | None) -> None:
+    """Train what is left of a leg. Raises StopRequested between two steps, with a checkpoint written."""
+    trainer = Trainer(run.prepared, leg, inputs.train)
+    if state:
+        trainer.load_state(state)
+    sample = _train_sample(run.prepared, inputs)
+    try:
+        for epoch in range(max(leg.first_epoch, run.progress.epoch), leg.last_epoch):
+            if _patience_is_over(run.prepared.config, leg, run.progress):
+                break
+            _train_epoch(run, trainer, epoch)
+            _finish_epoch(run, trainer, inputs, sample)
+    except StopRequested:
+        _save_checkpoint(run, trainer)
+        raise
+
+
+def _train_epoch(run: _Run, trainer: Trainer, epoch: int) -> None:
+    minutes, saved = run.prepared.config.checkpoint_minutes, time.monotonic()
+    for batch_number, positions in trainer.batches(epoch, run.progress):
+        run.check()
+        trainer.step(positions, run.progress)
+        for warning in trainer.take_warnings():
+            run.emit(Warned(message=warning))
+        if trainer.is_log_due(batch_number, run.progress):
+            run.emit(trainer.report(run.progress))
+        if time.monotonic() - saved >= minutes * _SECONDS_PER_MINUTE:
+            _save_checkpoint(run, trainer)
+            saved = time.monotonic()
+
+
+def _finish_epoch(run: _Run, trainer: Trainer, inputs: SplitInputs, sample: np.ndarray) -> None:
+    """Measure train and dev alike, keep the weights, tell."""
+    prepared, progress = run.prepared, run.progress
+    training_seconds, began = trainer.epoch_seconds, time.monotonic()
+    dev, evaluation = collect(trainer.best_guess, inputs.dev, prepared.splits.dev, prepared.compute, progress=run.checked)
+    train = measure(trainer.best_guess, inputs.train, prepared.compute, sample, progress=run.checked)
+    trainer.require_finite(progress)
+    progress.epoch += 1
     is_best = dev.accuracy > progress.best_accuracy
     if is_best:
         progress.best_accuracy, progress.best_epoch = dev.accuracy, progress.epoch
-    _keep(trainer, evaluation, folder, progress, is_best=is_best)
-    seconds = time.monotonic() - began
-    progress.measuring_seconds = seconds - training_seconds
+        _keep_best(trainer, evaluation, run.folder)
+    seconds = training_seconds + time.monotonic() - began
     eta = trainer.eta(progress, training_seconds / trainer.steps_per_epoch)
-    emit(_epoch_event(prepared, progress, train, dev, len(sample), is_best, len(trainer.labels_N) / training_seconds, seconds, eta))
+    run.emit(_epoch_event(prepared, progress, train, dev, len(sample), is_best, len(trainer.labels_N) / training_seconds, seconds, eta))
+    # After the event: a run that is killed between the two measures this epoch again, and no epoch is missing from its curve.
+    _save_checkpoint(run, trainer)
+    progress.measuring_seconds = time.monotonic() - began
+
+
+def _keep_best(trainer: Trainer, evaluation: Evaluation, folder: RunFolder) -> None:
+    save_weights(folder.best_weights, trainer.best_guess)
+    save_evaluation(folder.evaluation_of("dev"), evaluation)
+
+
+def _save_checkpoint(run: _Run, trainer: Trainer) -> None:
+    """Raises NonFiniteLoss instead of keeping weights that are no numbers."""
+    trainer.require_finite(run.progress)
+    save_checkpoint(run.folder, {"progress": run.progress.state()} | trainer.state())
 
 
 def _epoch_event(
@@ -139,23 +196,14 @@ def _epoch_event(
     )
 
 
-def _keep(trainer: Trainer, evaluation: Evaluation, folder: RunFolder, progress: Progress, *, is_best: bool) -> None:
-    save_weights(folder.last_weights, trainer.classifier)
-    state = {"step": progress.step, "epoch": progress.epoch, "best_accuracy": progress.best_accuracy, "best_epoch": progress.best_epoch}
-    average = trainer.average.classifier.state_dict() if trainer.average else None
-    save_state(folder.last_state, state | {"optimizer": trainer.optimizer.state_dict(), "average": average})
-    if is_best:
-        save_weights(folder.best_weights, trainer.best_guess)
-        save_evaluation(folder.evaluation_of("dev"), evaluation)
-
-
-def _test(prepared: Prepared, inputs: SplitInputs, folder: RunFolder, progress: Progress, emit: Emit) -> Completed:
+def _test(run: _Run, inputs: SplitInputs) -> Completed:
     """The only look at test, with the epoch that dev chose."""
-    emit(Phase(name="testing", text=f"Testing the weights of epoch {progress.best_epoch}"))
-    load_weights(folder.best_weights, prepared.classifier)
-    told = counted_progress(emit, "Testing", len(inputs.test))
+    prepared, progress = run.prepared, run.progress
+    run.emit(Phase(name="testing", text=f"Testing the weights of epoch {progress.best_epoch}"))
+    load_weights(run.folder.best_weights, prepared.classifier)
+    told = counted_progress(run.emit, "Testing", len(inputs.test))
     metrics, evaluation = collect(prepared.classifier, inputs.test, prepared.splits.test, prepared.compute, progress=told)
-    save_evaluation(folder.evaluation_of("test"), evaluation)
+    save_evaluation(run.folder.evaluation_of("test"), evaluation)
     return Completed(
         best_epoch=progress.best_epoch,
         best_dev_accuracy=progress.best_accuracy,
@@ -170,7 +218,8 @@ def _patience_is_over(config: RunConfig, leg: Leg, progress: Progress) -> bool:
     """Counts epochs of the last leg only: a head that has stopped improving is what the rest was waiting for."""
     if leg.last_epoch < config.epochs:
         return False
-    return 0 < config.early_stopping_patience <= progress.epoch - max(progress.best_epoch, leg.first_epoch)
+    counted_from = max(progress.best_epoch, leg.first_epoch, progress.patience_from)
+    return 0 < config.early_stopping_patience <= progress.epoch - counted_from
 
 
 def _train_sample(prepared: Prepared, inputs: SplitInputs) -> np.ndarray:

@@ -60,6 +60,13 @@ class WeightAverage:
         self._decay = decay
         self._updates = 0
 
+    def state(self) -> dict[str, Any]:
+        return {"weights": self.classifier.state_dict(), "updates": self._updates}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.classifier.load_state_dict(state["weights"])
+        self._updates = state["updates"]
+
     @torch.no_grad()
     def update(self, classifier: Classifier) -> None:
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))

@@ -1,12 +1,15 @@
 """Trainer: the optimizer steps of one leg of a run. Forward, backward, step; sums stay on the device until a report is due.
 
-All randomness of a step is a function of (seed, step): data order, augmentation and dropout need no stored generator state.
+All randomness of a step is a function of (seed, step): data order, augmentation and dropout need no stored generator state, and
+`Trainer.state` with `Progress` is all that a run needs to go on exactly where it was.
 Emits nothing and keeps no files: that is `training.loop`.
 """
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +37,28 @@ class Progress:
     epoch: int = 0
     best_accuracy: float = -1.0
     best_epoch: int = 0
-    started: float = field(default_factory=time.monotonic)
+    patience_from: int = 0  # the epoch from which early stopping counts: where a run was made longer
+    epochs_asked: int = 0
+    seconds_before: float = 0.0  # spent before the run was resumed
     measuring_seconds: float = 0.0  # of the last epoch's evaluation and checkpoint
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.started
+        return self.seconds_before + time.monotonic() - self.started
+
+    def state(self) -> dict[str, Any]:
+        kept = {name: getattr(self, name) for name in _KEPT_OF_PROGRESS}
+        return kept | {"seconds_before": self.seconds}
+
+    def extend_to(self, epochs: int) -> None:
+        """Train for so many epochs in all. If that is more than was asked before, patience begins anew."""
+        if epochs > self.epochs_asked > 0:
+            self.patience_from = self.epoch
+        self.epochs_asked = epochs
+
+
+_KEPT_OF_PROGRESS = ("step", "epoch", "best_accuracy", "best_epoch", "patience_from", "epochs_asked")
 
 
 class Trainer:
@@ -66,43 +85,137 @@ class Trainer:
         )
         self.steps_per_epoch = num_batches(len(self.labels_N), config.batch_size)
         self.log_every = min(config.log_every_steps, max(1, self.steps_per_epoch // _LOGGED_STEPS_PER_EPOCH))
-        self._steps = self._images = 0
         self._learning_rate = 0.0
+        self._parts = 1  # of a batch, each with a forward and backward pass of its own
+        self._warnings: list[str] = []
+        self._step_loss = self._step_right = torch.zeros(())
         self._clear_sums()
+        self._epoch_began = time.monotonic()
 
     @property
     def best_guess(self) -> Classifier:
         """The weights that are evaluated and kept: the average where there is one."""
         return self.average.classifier if self.average else self.classifier
 
-    def batches(self, epoch: int) -> list[np.ndarray]:
-        is_balanced = self.config.class_balance == "balanced_sampling"
+    def batches(self, epoch: int, progress: Progress) -> Iterator[tuple[int, np.ndarray]]:
+        """Number and positions of each batch of an epoch that is still to come."""
         self.classifier.train()
         self.inputs.set_training_size(image_sizes(self.config, self.leg)[epoch - self.leg.first_epoch])
-        self._clear_sums()
-        return epoch_batches(self.labels_N, batch_size=self.config.batch_size, seed=self.config.seed, epoch=epoch, is_balanced=is_balanced)
+        done = progress.step - epoch * self.steps_per_epoch
+        if done == 0:
+            self._clear_sums()
+            self._epoch_began = time.monotonic()
+        is_balanced = self.config.class_balance == "balanced_sampling"
+        batches = epoch_batches(
+            self.labels_N, batch_size=self.config.batch_size, seed=self.config.seed, epoch=epoch, is_balanced=is_balanced
+        )
+        yield from list(enumerate(batches))[done:]
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Since this epoch's first step, without what lay between a stop and a resume."""
+        return time.monotonic() - self._epoch_began
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, except `Progress`. Refers to the living tensors: write it before the next step."""
+        return {
+            "first_epoch": self.leg.first_epoch,
+            "weights": self.classifier.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state() if self.average else None,
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+            "parts": self._parts,
+            "sums": (self._loss_sum, self._right_sum, self._steps, self._images),
+            "epoch_seconds": self.epoch_seconds,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken. Rates and decays stay those of the settings, which may have been changed."""
+        self.classifier.load_state_dict(state["weights"])
+        if state["first_epoch"] != self.leg.first_epoch:
+            # Taken at the end of the leg before: this one begins as it would have begun then.
+            self.average = WeightAverage(self.classifier, self.config.ema_decay) if self.config.ema_decay else None
+            return
+        settings = [{name: value for name, value in group.items() if name != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)
+        if self.average:
+            self.average.load_state(state["average"])
+        if self.accelerator.scaler and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self._parts = state["parts"]
+        loss_sum, right_sum, self._steps, self._images = state["sums"]
+        self._loss_sum, self._right_sum = loss_sum.to(self.device), right_sum.to(self.device)
+        self._epoch_began = time.monotonic() - state["epoch_seconds"]
+
+    def require_finite(self, progress: Progress) -> None:
+        """Raises NonFiniteLoss unless the last losses and all that trains are numbers: nothing else is worth keeping."""
+        trained: list[torch.Tensor] = [parameter for parameter in self.classifier.parameters() if parameter.requires_grad]
+        norms = torch.stack([norm.float().cpu() for norm in torch._foreach_norm(trained)])
+        if not (math.isfinite(float(self._loss_sum)) and bool(norms.isfinite().all())):
+            raise self._non_finite(progress, "nan")
 
     def step(self, positions: np.ndarray, progress: Progress) -> None:
         """One optimizer step on the images at `positions`."""
         generator = seed_step(self.config.seed, progress.step, self.device)
         batch, targets = self.inputs.training_batch(positions, generator)
         self._learning_rate = self._set_learning_rate(progress.step)
-        with self.compute.autocast():
-            logits = self._forward(batch, self.inputs.boundary)
-        loss = F.cross_entropy(logits.float(), targets, weight=self.class_weights, label_smoothing=self.config.label_smoothing)
-        if self._is_plain:
-            loss.backward()
-        else:
-            self.accelerator.backward(loss)
+        while not self._add_gradients(batch, targets):
+            # Out of memory. Out of the except clause too, whose traceback would keep the tensors of the failed pass.
+            self._halve_parts(len(positions))
+            seed_step(self.config.seed, progress.step, self.device)  # dropout draws as it will when the parts are small from the start
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
             self.average.update(self.classifier)
         progress.step += 1
-        hard_targets = targets if targets.ndim == 1 else targets.argmax(1)
-        self._loss_sum += loss.detach()
-        self._right_sum += (logits.detach().argmax(1) == hard_targets).sum()
+        self._loss_sum += self._step_loss
+        self._right_sum += self._step_right
         self._steps, self._images = self._steps + 1, self._images + len(positions)
+
+    def _add_gradients(self, batch: torch.Tensor, targets: torch.Tensor) -> bool:
+        """Forward and backward of a batch, in as many parts as fit into memory. False if even they do not."""
+        weights = self.class_weights
+        images = weights[targets].sum() if weights is not None and targets.ndim == 1 else len(targets)
+        hard_targets = targets if targets.ndim == 1 else targets.argmax(1)
+        losses: list[torch.Tensor] = []
+        rights: list[torch.Tensor] = []
+        try:
+            for part, part_targets, part_classes in zip(
+                batch.chunk(self._parts), targets.chunk(self._parts), hard_targets.chunk(self._parts), strict=True
+            ):
+                with self.compute.autocast():
+                    logits = self._forward(part, self.inputs.boundary)
+                smoothing = self.config.label_smoothing
+                loss = F.cross_entropy(logits.float(), part_targets, weight=weights, label_smoothing=smoothing, reduction="sum") / images
+                if self._is_plain:
+                    loss.backward()
+                else:
+                    self.accelerator.backward(loss)
+                losses.append(loss.detach())
+                rights.append((logits.detach().argmax(1) == part_classes).sum())
+        except torch.OutOfMemoryError:
+            if self._parts >= len(targets):
+                raise
+            return False
+        self._step_loss, self._step_right = torch.stack(losses).sum(), torch.stack(rights).sum()
+        return True
+
+    def _halve_parts(self, batch_size: int) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self._parts = min(2 * self._parts, batch_size)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._warnings.append(
+            f"The device ran out of memory. Batches of {batch_size} now pass through it in {self._parts} parts, and one step is made of "
+            "all of them: training goes on with the same batch size, a little slower."
+        )
+
+    def take_warnings(self) -> list[str]:
+        """What a person should know of the last step; each once."""
+        warnings, self._warnings = self._warnings, []
+        return warnings
 
     def is_log_due(self, batch_number: int, progress: Progress) -> bool:
         """Every so many steps, at the end of an epoch, and after the very first step: people wait for that one."""
@@ -112,10 +225,7 @@ class Trainer:
         """Means since the last report. Raises NonFiniteLoss."""
         loss = float(self._loss_sum) / self._steps
         if not math.isfinite(loss):
-            raise NonFiniteLoss(
-                f"The loss is {loss} at step {progress.step} (epoch {progress.step / self.steps_per_epoch:.2f}). "
-                f"Start again with a learning rate below {self.config.learning_rate:g}, or with precision float32."
-            )
+            raise self._non_finite(progress, loss)
         seconds = max(time.monotonic() - self._since, 1e-9)
         step = Step(
             step=progress.step,
@@ -128,6 +238,12 @@ class Trainer:
         )
         self._clear_sums()
         return step
+
+    def _non_finite(self, progress: Progress, loss: float | str) -> NonFiniteLoss:
+        return NonFiniteLoss(
+            f"The loss is {loss} at step {progress.step} (epoch {progress.step / self.steps_per_epoch:.2f}). "
+            f"Resume from the last checkpoint with a learning rate below {self.config.learning_rate:g}, or start again with precision float32."
+        )
 
     def eta(self, progress: Progress, seconds_per_step: float) -> float | None:
         """Seconds until training ends, if steps at the present image size take so long; larger images cost as their area.

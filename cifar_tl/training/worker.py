@@ -27,7 +27,7 @@ def run_worker(folder: RunFolder, lock_file: int | None = None) -> int:
         signal.signal(number, lambda received, _frame: stop_signals.append(received))
     with EventWriter(folder.events) as log:
         ending = _run(folder, log, lambda: bool(stop_signals) or folder.stop_request.exists())
-        log.write(ending)
+        log.write_last(ending)
     return 1 if isinstance(ending, Failed) else 0
 
 
@@ -37,7 +37,8 @@ def _run(folder: RunFolder, log: EventWriter, should_stop: Callable[[], bool]) -
         # Imported here, so that a broken installation ends as a failed run that says so.
         from cifar_tl.training.loop import train
 
-        return train(read_config(folder), folder, emit=log.write, should_stop=should_stop)
+        # A log that has events in it is that of a run which was there before.
+        return train(read_config(folder), folder, emit=log.write, should_stop=should_stop, is_resumed=log.next_seq > 0)
     except CifarTLError as error:
         traceback.print_exc()
         return Failed(error=type(error).__name__, message=str(error), seconds=time.monotonic() - began)

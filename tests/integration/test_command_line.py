@@ -91,7 +91,7 @@ def test_a_shrunk_run_is_small_and_answers_as_the_whole_one_does(trained, call):
     small = RunFolder(Path(json.loads(done.stdout)["run_dir"]))
     whole = RunFolder(Path(trained["run_dir"]))
     assert small.best_weights.stat().st_size < 0.52 * whole.best_weights.stat().st_size
-    assert not small.last_weights.exists()
+    assert not small.last_checkpoint.exists()
     assert small.events.read_bytes() == whole.events.read_bytes()
     before, after = (load_evaluation(folder.evaluation_of("test")) for folder in (whole, small))
     assert np.array_equal(before.probabilities_NC, after.probabilities_NC)

@@ -80,7 +80,7 @@ def test_a_run_writes_weights_arrays_and_manifest_and_says_what_it_did(tmp_path)
     manifest = read_manifest(folder)
     assert manifest is not None
     assert len(manifest.class_names) == 20
-    for path in (folder.best_weights, folder.last_weights, folder.last_state):
+    for path in (folder.best_weights, folder.last_checkpoint, folder.previous_checkpoint):
         assert path.stat().st_size > 0
     test = load_evaluation(folder.evaluation_of("test"))
     assert len(test) == 1000
