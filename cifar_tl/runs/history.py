@@ -53,6 +53,11 @@ class RunHistory:
         elif isinstance(event, TERMINAL):
             self.terminal = event
 
+    @property
+    def has_begun(self) -> bool:
+        """False before the first word of a worker, and of the worker that was started to go on."""
+        return self.phase is not None and self.phase.name != "resuming"
+
     def _forget_after(self, resumed: Resumed) -> None:
         """What was logged after the checkpoint is logged again."""
         kept = sum(step.step <= resumed.step for step in self.steps)
@@ -89,4 +94,4 @@ class RunHistory:
             return self.terminal.seconds
         if self.first_time is None or self.last_time is None:
             return None
-        return self.seconds_before + self.last_time - self.first_time
+        return self.seconds_before + max(0.0, self.last_time - self.first_time)  # clocks are set back

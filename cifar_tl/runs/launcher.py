@@ -111,13 +111,19 @@ def resume_run(run_id: str, *, epochs: int | None = None, learning_rate: float |
         _spawn(folder, lock)
 
 
+def why_not_resume(folder: RunFolder, history: RunHistory) -> str:
+    """In words; '' if a run that has ended can go on."""
+    if history.epochs and not (folder.last_checkpoint.exists() or folder.previous_checkpoint.exists()):
+        return "Its checkpoints are not in its folder. Start a new run with its settings."
+    return ""
+
+
 def _changed(folder: RunFolder, epochs: int | None, learning_rate: float | None) -> RunConfig:
     """The run's settings with what is to be different from now on."""
     config, history = read_config(folder), RunHistory()
     history.extend(EventReader(folder.events).read_new())
-    has_checkpoint = folder.last_checkpoint.exists() or folder.previous_checkpoint.exists()
-    if history.epochs and not has_checkpoint:
-        raise RunInvalid(f"Run {folder.run_id} cannot go on: its checkpoints are not in its folder. Start a new run with its settings.")
+    if reason := why_not_resume(folder, history):
+        raise RunInvalid(f"Run {folder.run_id} cannot go on: {reason}")
     finished = history.epochs[-1].epoch if history.epochs else 0
     if isinstance(history.terminal, Completed) and (epochs is None or epochs <= finished):
         raise RunInvalid(f"Run {folder.run_id} is completed after {finished} epochs. To train longer, ask for more epochs than that.")

@@ -1,7 +1,8 @@
 """The run folders on disk: list them, read one, tell its status, rename, delete.
 
 Status is derived, never stored: a terminal event says completed, stopped or failed; a held lock says running;
-neither says lost (crashed, killed, power cut). The kernel drops the lock whichever way the worker dies.
+neither says lost (crashed, killed, power cut), or failed if the worker ended before its first word. The kernel drops the lock
+whichever way the worker dies.
 """
 
 import fcntl
@@ -26,6 +27,7 @@ from cifar_tl.runs.log import EventReader
 MANIFEST_VERSION = 1
 MAX_NAME_LENGTH = 100
 RUN_ID_TIME = "%Y%m%d-%H%M%S"  # local time; every run id begins with it
+NO_WORD = "The worker process ended before it could say anything; the end of its log says why."
 _TIME_IN_RUN_ID = re.compile(r"\d{8}-\d{6}")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 
@@ -199,7 +201,9 @@ class RunFollower:
         end = self.history.terminal
         if end is not None:
             return _STATUS_OF_TERMINAL[type(end)]
-        return RunStatus.RUNNING if alive else RunStatus.LOST
+        if alive:
+            return RunStatus.RUNNING
+        return RunStatus.LOST if self.history.has_begun else RunStatus.FAILED
 
 
 _STATUS_OF_TERMINAL: dict[type, RunStatus] = {Completed: RunStatus.COMPLETED, Stopped: RunStatus.STOPPED, Failed: RunStatus.FAILED}
@@ -227,7 +231,7 @@ def summarize(run_id: str, follower: RunFollower | None = None) -> RunSummary:
         test_accuracy=end.test_accuracy if isinstance(end, Completed) else None,
         test_top5=end.test_top5 if isinstance(end, Completed) else None,
         seconds=history.seconds,
-        message=end.message if isinstance(end, Failed) else "",
+        message=end.message if isinstance(end, Failed) else "" if history.has_begun or status is not RunStatus.FAILED else NO_WORD,
     )
 
 

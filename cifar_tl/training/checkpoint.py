@@ -46,7 +46,7 @@ def load_weights(path: Path, classifier: Classifier) -> None:
 
 def save_checkpoint(folder: RunFolder, state: State) -> None:
     """The newest checkpoint from now on; the one before becomes `previous.pt`. Raises OSError."""
-    temporary = _write(folder.last_checkpoint, lambda file: torch.save(state, file))
+    temporary = _write(folder.last_checkpoint, lambda path: _save_state(state, path))
     if folder.last_checkpoint.exists():
         folder.last_checkpoint.replace(folder.previous_checkpoint)
     temporary.replace(folder.last_checkpoint)
@@ -84,6 +84,11 @@ def _read_checked(path: Path) -> State:
         raise RunInvalid(f"The checkpoint {path.name} is damaged ({reason}).") from error
 
 
+def _save_state(state: State, path: Path) -> None:
+    with path.open("wb") as file:  # given the path alone, torch would not tell what the disk said
+        torch.save(state, file)
+
+
 def _write(path: Path, write: Callable[[Path], None]) -> Path:
     """Write to a temporary name beside `path`, and to the disk; returns the temporary name. Raises OSError, leaving nothing behind."""
     temporary = path.with_name(f".{path.name}.writing")
@@ -100,9 +105,10 @@ def _write(path: Path, write: Callable[[Path], None]) -> Path:
 
 
 def _disk_error(path: Path, error: Exception) -> OSError:
+    """torch hides the error of the disk behind one of its own, safetensors writes its number into the message."""
     number = re.search(r"os error (\d+)", str(error))
-    code = int(number[1]) if number else errno.ENOSPC if "file write" in str(error) or "failed writing" in str(error) else errno.EIO
-    return OSError(code, os.strerror(code), str(path))
+    code = error.__context__.errno if isinstance(error.__context__, OSError) else int(number[1]) if number else None
+    return OSError(code or errno.EIO, os.strerror(code or errno.EIO), str(path))
 
 
 def _sync_folder(path: Path) -> None:

@@ -14,7 +14,7 @@ from cifar_tl.paths import RunFolder
 from cifar_tl.runs import launcher
 from cifar_tl.runs.events import Completed, Failed, Stopped
 from cifar_tl.runs.history import RunHistory
-from cifar_tl.runs.store import RunManifest, RunStatus, read_config, read_manifest, read_name
+from cifar_tl.runs.store import NO_WORD, RunManifest, RunStatus, read_config, read_manifest, read_name
 from cifar_tl.settings import CHOICE_LABELS
 from cifar_tl.ui import cached, state
 from cifar_tl.ui.charts.curves import Chart, accuracy_chart, learning_rate_chart, loss_chart
@@ -23,6 +23,7 @@ from cifar_tl.ui.form_values import source_in_words
 from cifar_tl.ui.gap import gap_note
 from cifar_tl.ui.live_plot import live_plot
 from cifar_tl.ui.progress import progress_of
+from cifar_tl.ui.resume import resume_controls
 from cifar_tl.ui.run_numbers import ended_metrics, live_metrics
 from cifar_tl.ui.widgets import metric_row, page_boundary, plain, status_badge
 from cifar_tl.ui.worker_log import last_lines
@@ -115,6 +116,7 @@ def _buttons(run: LiveRun) -> None:
         st.switch_page("cifar_tl/ui/pages/explore.py", query_params=run_parameter)
     if run.folder.best_weights.exists() and st.button("Predict", icon=":material/image_search:"):
         st.switch_page("cifar_tl/ui/pages/predict.py", query_params=run_parameter)
+    resume_controls(run.folder, run.config, run.status, run.history)
     if st.button("New run", icon=":material/add:", help="Back to the form, which keeps its settings."):
         state.open_new_form()
         st.query_params.clear()
@@ -138,6 +140,9 @@ def _ending(run: LiveRun) -> None:
         st.error(f"**The run failed.** {plain(end.message)}", icon=":material/error:")
         if not explains_itself(end.error):
             _log_tail(run.folder)
+    elif run.status is RunStatus.FAILED:
+        st.error(NO_WORD, icon=":material/error:")
+        _log_tail(run.folder)
     elif isinstance(end, Stopped):
         kept = "The weights of the best epoch are kept." if run.folder.best_weights.exists() else "No weights were kept."
         st.info(f"Stopped after step {end.step:,} as asked. {kept} The test set was not touched.", icon=":material/stop_circle:")

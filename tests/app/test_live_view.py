@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cifar_tl.paths import PROJECT_ROOT, RunFolder
+from cifar_tl.runs import launcher
 from cifar_tl.runs.events import Failed, Phase, Progress, Warned
 from cifar_tl.runs.log import EventWriter
 from tests.app.conftest import NotingPredictor
@@ -144,7 +145,7 @@ def test_a_completed_run_shows_its_test_accuracy_and_where_to_go(checkpoints: Pa
     page = open_run("a")
     assert metrics(page)["Test accuracy"].endswith(" %")
     assert metrics(page)["Test accuracy, top-5"].endswith(" %")
-    assert labels(page) == ["Explore", "Predict", "New run"]
+    assert labels(page) == ["Explore", "Predict", "Train longer", "New run"]
 
 
 def test_new_run_goes_back_to_the_form(checkpoints: Path) -> None:
@@ -183,9 +184,57 @@ def test_a_run_that_died_before_its_first_event_shows_the_end_of_its_log(checkpo
     folder = make_run(checkpoints, run_id="a", status="empty")
     folder.worker_log.write_text("ModuleNotFoundError: No module named 'torch'\n")
     text = shown(open_run("a"))
-    assert "The worker process vanished" in text
-    assert "before training began" in text
+    assert "before it could say anything" in text
+    assert "Failed" in text
     assert "No module named 'torch'" in text
+
+
+def resume(page: AppTest) -> Any:
+    return next(button for button in page.button if button.key == "resume.a")
+
+
+@pytest.fixture
+def resumed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """What the launcher was asked for; nothing is started."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(launcher, "resume_run", lambda run_id, **values: asked.append((run_id, values)))
+    return asked
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed", "lost"])
+def test_a_run_that_has_ended_early_can_be_resumed(checkpoints: Path, resumed: list[Any], status: str) -> None:
+    make_run(checkpoints, run_id="a", status=status).last_checkpoint.touch()
+    page = open_run("a")
+    assert resume(page).label == "Resume"
+    resume(page).click().run()
+    assert resumed == [("a", {"epochs": None, "learning_rate": None})]
+
+
+def test_a_run_that_diverged_is_resumed_with_a_lower_learning_rate(checkpoints: Path, resumed: list[Any]) -> None:
+    folder = make_run(checkpoints, run_id="a", status="lost", learning_rate=0.5)
+    folder.last_checkpoint.touch()
+    log(folder, Failed(error="NonFiniteLoss", message="The loss is nan at step 41.", seconds=1.0))
+    page = open_run("a")
+    assert next(box.value for box in page.number_input if box.label == "Learning rate") == pytest.approx(0.05)
+    resume(page).click().run()
+    assert resumed == [("a", {"epochs": None, "learning_rate": pytest.approx(0.05)})]
+
+
+def test_a_completed_run_is_trained_longer(checkpoints: Path, resumed: list[Any]) -> None:
+    make_run(checkpoints, run_id="a", status="completed", epochs=3).last_checkpoint.touch()
+    page = open_run("a")
+    box = next(box for box in page.number_input if box.label == "Epochs in all")
+    assert (box.value, box.min) == (6, 4)
+    box.set_value(8).run()
+    resume(page).click().run()
+    assert resumed == [("a", {"epochs": 8, "learning_rate": None})]
+
+
+def test_a_run_without_its_checkpoints_says_why_it_cannot_go_on(checkpoints: Path) -> None:
+    make_run(checkpoints, run_id="a", status="completed")
+    button = resume(open_run("a"))
+    assert button.disabled
+    assert "checkpoints are not in its folder" in button.help.replace("\\", "")
 
 
 def test_a_lost_run_keeps_its_curves(checkpoints: Path) -> None:

@@ -81,10 +81,11 @@ def test_nothing_can_be_done_before_a_run_is_chosen(roots: Path):
 def test_chosen_run_can_be_opened_explored_renamed_and_deleted(roots: Path):
     folder = make_run(roots)
     folder.best_weights.touch()
+    folder.last_checkpoint.touch()
     at = opened(chosen=folder.run_id)
     assert not at.exception
     assert {button.label: button.disabled for button in at.button} == dict.fromkeys(
-        ("Open", "Explore", "Predict", "Rename", "Delete"), False
+        ("Open", "Explore", "Predict", "Train longer", "Rename", "Delete"), False
     )
 
 

@@ -1,7 +1,7 @@
 """A run that is killed on purpose: `python -m tests.integration.killable RUN_DIR KILL [KILL ...]`. Started by test_resume.
 
-For each KILL a worker is started that dies by SIGKILL at that moment, and after them one that lives to its end. Each goes on with
-the same run folder. Prints, as JSON, how each of them ended: minus the number of the signal, or the exit code.
+For each KILL a worker is started that dies by SIGKILL at that moment; one for the empty word lives to its end. Each goes on with the
+same run folder. Prints, as JSON, how each of them ended: minus the number of the signal, or the exit code.
 
     step:N          before step N of this worker          gradients:N    between backward pass and optimizer step
     log:N           in the middle of writing line N       checkpoint:N   in the middle of writing checkpoint N
@@ -11,6 +11,8 @@ the same run folder. Prints, as JSON, how each of them ended: minus the number o
     event:N         after epoch event N and before its checkpoint
     test            in the middle of the test evaluation  arrays         in the middle of writing evaluation/test.npz
     after:SECONDS   whatever it does then
+    stop:N          asked to stop by SIGTERM before step N; not killed
+    stop_dev:N      asked to stop while dev is being measured, in chunk N
 
 Workers are forked from one process that has imported everything and computed nothing: that takes a tenth of a second, not five.
 """
@@ -36,7 +38,7 @@ from cifar_tl.training.worker import run_worker
 
 def main() -> None:
     folder, *kills = sys.argv[1:]
-    sys.stdout.write(json.dumps([_run(RunFolder(Path(folder)), kill) for kill in (*kills, "")]) + "\n")
+    sys.stdout.write(json.dumps([_run(RunFolder(Path(folder)), kill) for kill in kills]) + "\n")
 
 
 def _run(folder: RunFolder, kill: str) -> int:
@@ -95,6 +97,14 @@ def _half_the_arrays(path: Path, _arrays: Any) -> NoReturn:
     _die()
 
 
+def _ask_to_stop(original: Callable[..., Any]) -> Callable[..., Any]:
+    def asked(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    return asked
+
+
 def _after_the_event(writer: log.EventWriter, event: Any) -> NoReturn:
     _WRITE_EVENT(writer, event)
     _die()
@@ -112,6 +122,8 @@ _POINTS: dict[str, Callable[[int], None]] = {
     "checkpoint": lambda n: _at_call(checkpoint.torch, "save", n, _half_a_file),
     "rename": lambda n: _at_call(Path, "replace", n, when=lambda path, target: path.name == ".last.pt.writing"),
     "best": lambda n: _at_call(checkpoint, "save_file", n, _half_a_file),
+    "stop": lambda n: _at_call(trainer.Trainer, "step", n, _ask_to_stop(trainer.Trainer.step)),
+    "stop_dev": lambda n: _at_call(loop._Run, "checked", n, _ask_to_stop(loop._Run.checked)),
     "epoch": lambda n: _at_call(loop._Run, "checked", n),
     "event": lambda n: _at_call(log.EventWriter, "write", n, _after_the_event, lambda _log, event: isinstance(event, Epoch)),
     "test": lambda n: _at_call(loop, "load_weights", n, lambda *_: _at_call(collect, "in_order", 1)),

@@ -18,7 +18,7 @@ from cifar_tl.data.shapes import CLASS_NAMES
 from cifar_tl.data.sources import prepare
 from cifar_tl.evaluation.arrays import load_evaluation
 from cifar_tl.paths import PROJECT_ROOT, RunFolder
-from cifar_tl.runs.events import Completed
+from cifar_tl.runs.events import Completed, Resumed, Stopped, Warned
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.log import EventReader
 from cifar_tl.runs.store import write_json
@@ -58,6 +58,10 @@ def cache(tmp_path_factory):
 
 def run_and_kill(path: Path, config: dict[str, Any], *kills: str) -> list[int]:
     """How each of the workers ended, the last of which was left alone."""
+    return run_workers(path, config, *kills, "")
+
+
+def run_workers(path: Path, config: dict[str, Any], *kills: str) -> list[int]:
     folder = RunFolder(path)
     if not folder.path.exists():
         folder.path.mkdir()
@@ -126,3 +130,34 @@ def test_the_switch_from_head_to_everything_is_resumed_on_both_sides(tmp_path):
     kills = ("step:4", "epoch:1", "event:1", "step:9", "gradients:1", "step:3")
     assert run_and_kill(tmp_path / "killed", config, *kills) == [-signal.SIGKILL] * len(kills) + [0]
     assert_same(what_is_left(tmp_path / "killed"), what_is_left(tmp_path / "whole"))
+
+
+def test_a_run_that_was_stopped_goes_on_from_the_very_step(tmp_path, whole):
+    kills = ("stop:3", "stop_dev:1", "stop:9")
+    assert run_and_kill(tmp_path / "run", CONFIG, *kills[:1]) == [0, 0]
+    assert_same(what_is_left(tmp_path / "run"), whole)
+    assert run_and_kill(tmp_path / "other", CONFIG | {"checkpoint_minutes": 100}, *kills) == [0] * (len(kills) + 1)
+    other = what_is_left(tmp_path / "other")
+    assert_same(other, whole)
+
+
+def test_stop_leaves_a_checkpoint_of_the_step_it_tells(tmp_path):
+    path = tmp_path / "run"
+    run_and_kill(path, CONFIG | {"checkpoint_minutes": 100, "epochs": 1}, "stop:5")
+    events = [record.event for record in EventReader(RunFolder(path).events).read_new()]
+    stopped = next(event for event in events if isinstance(event, Stopped))
+    resumed = next(event for event in events if isinstance(event, Resumed))
+    assert stopped.step == resumed.step == 5
+
+
+def test_a_damaged_checkpoint_is_told_and_costs_only_the_steps_since_the_one_before(tmp_path, whole):
+    path = tmp_path / "run"
+    assert run_workers(path, CONFIG, "step:6") == [-signal.SIGKILL]
+    data = bytearray(RunFolder(path).last_checkpoint.read_bytes())
+    data[len(data) // 2] ^= 1
+    RunFolder(path).last_checkpoint.write_bytes(data)
+    assert run_and_kill(path, CONFIG) == [0]
+    events = [record.event for record in EventReader(RunFolder(path).events).read_new()]
+    (warning,) = [event.message for event in events if isinstance(event, Warned)]
+    assert "last.pt is damaged" in warning
+    assert_same(what_is_left(path), whole)

@@ -13,9 +13,11 @@ from cifar_tl.data.sources import prepare
 from cifar_tl.errors import NonFiniteLoss, SettingsError
 from cifar_tl.evaluation.arrays import load_evaluation
 from cifar_tl.inference import Predictor
+from cifar_tl.models.build import Classifier
 from cifar_tl.paths import RunFolder, prefix_cache_root
-from cifar_tl.runs.events import Completed, Epoch, Event, Phase, Started, Step, Stopped, Warned
+from cifar_tl.runs.events import Completed, Epoch, Event, Phase, Resumed, Started, Step, Stopped, Warned
 from cifar_tl.runs.store import read_manifest, write_json
+from cifar_tl.training.checkpoint import load_checkpoint
 from cifar_tl.training.loop import train
 
 
@@ -238,6 +240,88 @@ def test_a_stop_while_features_are_cached_ends_the_run(tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path):
     with pytest.raises(NonFiniteLoss, match=r"at step \d+"):
         run(small(learning_rate=10, head_learning_rate_factor=1000, trainable="everything", schedule="constant", epochs=5), tmp_path)
+
+
+def test_a_run_that_diverged_goes_on_from_whole_weights_with_a_lower_rate(tmp_path):
+    config = small(trainable="everything", schedule="constant", epochs=3, learning_rate=0.01, checkpoint_minutes=1e-6)
+    forward, steps = Classifier.forward_suffix, iter(range(1, 1000))
+
+    def poisoned(self, batch, boundary):
+        is_step = self.training and torch.is_grad_enabled()
+        return forward(self, batch, boundary) * (math.nan if is_step and next(steps) == 9 else 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "forward_suffix", poisoned)
+        with pytest.raises(NonFiniteLoss, match="Resume from the last checkpoint with a learning rate below"):
+            run(config, tmp_path)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    folder = RunFolder(tmp_path / "run")
+    state, problem = load_checkpoint(folder)
+    assert state
+    assert (state["progress"]["step"], problem) == (8, "")
+    slower = make_config(**config.model_dump() | {"learning_rate": 0.001})
+    events: list[Event] = []
+    ending = train(slower, folder, emit=events.append, should_stop=lambda: False, is_resumed=True)
+    assert isinstance(ending, Completed)
+    assert of_type(events, Resumed)[0].step == 8
+    assert {step.learning_rate for step in of_type(events, Step)} == {0.001}
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_step(tmp_path, monkeypatch):
+    config = small(trainable="everything", epochs=1, images_per_class=4, dropout=0.0)
+    (tmp_path / "whole").mkdir()
+    whole, _, _ = run(config, tmp_path / "whole")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    forward = Classifier.forward_suffix
+
+    def small_device(self, batch, boundary):
+        if self.training and len(batch) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(self, batch, boundary)
+
+    monkeypatch.setattr(Classifier, "forward_suffix", small_device)
+    (tmp_path / "parts").mkdir()
+    parts, ending, _ = run(config, tmp_path / "parts")
+    assert isinstance(ending, Completed)
+    warnings = [event.message for event in of_type(parts, Warned)]
+    assert ["in 2 parts" in message or "in 4 parts" in message for message in warnings] == [True, True]
+    # The same batches make the same steps, to rounding.
+    assert [step.loss for step in of_type(parts, Step)] == pytest.approx([step.loss for step in of_type(whole, Step)], rel=1e-3)
+
+
+def test_a_batch_of_one_that_does_not_fit_is_the_end(tmp_path, monkeypatch):
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Classifier, "forward_suffix", no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(small(trainable="everything", epochs=1), tmp_path)
+
+
+def test_train_longer_goes_on_where_the_run_ended(tmp_path):
+    config = small(epochs=2)
+    _, first, folder = run(config, tmp_path)
+    assert isinstance(first, Completed)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    events: list[Event] = []
+    longer = make_config(**config.model_dump() | {"epochs": 4})
+    ending = train(longer, folder, emit=events.append, should_stop=lambda: False, is_resumed=True)
+    assert isinstance(ending, Completed)
+    assert [epoch.epoch for epoch in of_type(events, Epoch)] == [3, 4]
+    assert of_type(events, Started)[0].epochs == 4
+    assert ending.seconds > first.seconds
+    rates = [step.learning_rate for step in of_type(events, Step)]
+    assert 0 < rates[-1] < rates[0] < config.learning_rate
+
+
+def test_train_longer_gives_early_stopping_its_patience_anew(tmp_path):
+    config = small(epochs=3, early_stopping_patience=1, learning_rate=1e-9)
+    events, _, folder = run(config, tmp_path)
+    last = of_type(events, Epoch)[-1].epoch
+    AcceleratorState._reset_state(reset_partial_state=True)
+    more: list[Event] = []
+    train(make_config(**config.model_dump() | {"epochs": 9}), folder, emit=more.append, should_stop=lambda: False, is_resumed=True)
+    assert of_type(more, Epoch)[0].epoch == last + 1
 
 
 def test_patience_of_the_head_leg_does_not_take_the_rest_away(tmp_path):

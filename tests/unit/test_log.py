@@ -1,10 +1,12 @@
 """EventWriter and EventReader: append-only, torn lines, damaged lines."""
 
 import json
+import os
 
 import pytest
 
-from cifar_tl.runs.events import EVENT_TYPES, Phase, Progress, Stopped, Warned, parse_record
+from cifar_tl.runs.events import EVENT_TYPES, Phase, Progress, Record, Resumed, Step, Stopped, Warned, parse_record
+from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.log import EventReader, EventWriter
 
 
@@ -114,3 +116,60 @@ def test_progress_survives_the_round_trip(tmp_path):
     with EventWriter(tmp_path / "e") as log:
         log.write(event)
     assert EventReader(tmp_path / "e").read_new()[0].event == event
+
+
+def test_a_resumed_run_takes_back_what_came_after_its_checkpoint():
+    history = RunHistory()
+    history.extend(Record(n, 100.0 + n, step(n)) for n in range(1, 8))
+    history.extend([Record(8, 110.0, Stopped(step=7, best_dev_accuracy=None, seconds=10.0))])
+    history.extend([Record(9, 500.0, Phase(name="resuming", text="Going on"))])
+    assert history.terminal is None
+    history.extend([Record(10, 505.0, Resumed(step=4, epoch=0, seconds=6.0))])
+    history.extend(Record(6 + n, 505.0 + n, step(n)) for n in range(5, 7))
+    assert [item.step for item in history.steps] == [1, 2, 3, 4, 5, 6]
+    assert history.seconds == 6.0 + 6.0  # before, and since; not the pause
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_time():
+    history = RunHistory()
+    history.extend([Record(0, 500.0, Phase(name="training", text="")), Record(1, 100.0, step(1))])
+    assert history.seconds == 0.0
+
+
+def step(number: int) -> Step:
+    return Step(step=number, epoch=0.1 * number, loss=1.0, batch_accuracy=0.5, learning_rate=0.1, images_per_second=1.0, eta_seconds=None)
+
+
+def test_a_long_log_is_continued_without_reading_it_all(tmp_path, monkeypatch):
+    path = tmp_path / "events.jsonl"
+    with EventWriter(path) as log:
+        for number in range(100):
+            log.write(warned(number))
+    with path.open("ab") as file:
+        file.write(b"x" * 5000)  # torn, and longer than what is read first
+    monkeypatch.setattr("cifar_tl.runs.log._TAIL_BYTES", 300)
+    with EventWriter(path) as log:
+        assert log.next_seq == 100
+        log.write(warned(100))
+    assert [record.seq for record in EventReader(path).read_new()] == list(range(101))
+
+
+def test_the_last_word_finds_room_on_a_full_disk(tmp_path, monkeypatch):
+    """A disk that is full but for what the writer set aside."""
+    path = tmp_path / "events.jsonl"
+    real = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if (tmp_path / ".reserve").exists():
+            return real(descriptor, data[:10])
+        return real(descriptor, data)
+
+    with EventWriter(path) as log:
+        monkeypatch.setattr("cifar_tl.runs.log.os.write", full)
+        with pytest.raises(OSError, match="No space left"):
+            log.write(warned(1))
+        log.write_last(warned(2))
+    reader = EventReader(path)
+    assert [record.event for record in reader.read_new()] == [warned(2)]
+    assert reader.damaged_lines == 0
+    assert not (tmp_path / ".reserve").exists()

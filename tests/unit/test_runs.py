@@ -138,14 +138,82 @@ def test_a_started_worker_holds_the_lock_from_the_first_moment_until_its_end(roo
     assert "/nowhere/at/all" in summary.message
 
 
-def test_a_killed_worker_is_lost(root):
+def test_a_worker_killed_before_its_first_word_leaves_a_failed_run(root):
     folder = launcher.create_run(make_config(source="shapes", device="cpu"))
     worker = launcher.start_worker(folder)
     worker.kill()
     worker.wait(timeout=60)
-    assert store.summarize(folder.run_id).status is RunStatus.LOST
+    assert store.summarize(folder.run_id).status is RunStatus.FAILED
 
 
 def test_stop_of_a_run_that_is_not_running_says_so(root):
     make_run(root, run_id="r")
     assert launcher.request_stop("r") is False
+
+
+@pytest.fixture
+def no_worker(monkeypatch):
+    """Nothing is started: what the launcher writes before is looked at."""
+    started = []
+    monkeypatch.setattr(launcher, "_spawn", lambda folder, _lock: started.append(folder.run_id))
+    return started
+
+
+def with_checkpoint(root, **values):
+    folder = make_run(root, run_id="r", **values)
+    folder.last_checkpoint.write_bytes(b"anything")
+    return folder
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed", "lost"])
+def test_a_run_that_has_ended_goes_on_and_counts_as_running_until_it_ends_again(root, no_worker, status):
+    folder = with_checkpoint(root, status=status)
+    launcher.resume_run("r")
+    assert no_worker == ["r"]
+    follower = store.RunFollower(folder)
+    with hold_lock(folder):
+        assert follower.update() is RunStatus.RUNNING
+    assert follower.history.terminal is None
+
+
+def test_a_completed_run_goes_on_only_for_more_epochs(root, no_worker):
+    folder = with_checkpoint(root, status="completed", epochs=3)
+    for epochs in (None, 2, 3):
+        with pytest.raises(RunInvalid, match="completed after 3 epochs"):
+            launcher.resume_run("r", epochs=epochs)
+    launcher.resume_run("r", epochs=7)
+    assert store.read_config(folder).epochs == 7
+    assert no_worker == ["r"]
+
+
+def test_a_run_is_not_resumed_with_settings_that_do_not_fit(root, no_worker):
+    folder = with_checkpoint(root, status="stopped", epochs=9)
+    with pytest.raises(SettingsError, match="finished 8 epochs already"):
+        launcher.resume_run("r", epochs=1)
+    with pytest.raises(SettingsError, match="Learning rate"):
+        launcher.resume_run("r", learning_rate=-1)
+    assert no_worker == []
+    assert store.RunFollower(folder).update() is RunStatus.STOPPED
+
+
+def test_a_run_without_its_checkpoints_is_not_resumed(root, no_worker):
+    make_run(root, run_id="r", status="completed")
+    with pytest.raises(RunInvalid, match="checkpoints are not in its folder"):
+        launcher.resume_run("r", epochs=9)
+    assert no_worker == []
+
+
+def test_a_running_run_is_not_resumed(root, no_worker):
+    folder = with_checkpoint(root, status="running")
+    before = folder.events.read_bytes()
+    with hold_lock(folder), pytest.raises(RunActive):
+        launcher.resume_run("r")
+    assert folder.events.read_bytes() == before
+    assert no_worker == []
+
+
+def test_a_worker_that_ended_before_its_first_word_has_failed(root):
+    folder = make_run(root, run_id="r", status="empty")
+    folder.worker_log.write_text("ImportError: no torch here\n")
+    assert store.summarize("r").status is RunStatus.FAILED
+    assert "before it could say anything" in store.summarize("r").message

@@ -8,7 +8,8 @@ import streamlit as st
 from cifar_tl.errors import CifarTLError
 from cifar_tl.runs.store import MAX_NAME_LENGTH, RunStatus, RunSummary, delete_run, find_run, rename_run
 from cifar_tl.settings import CHOICE_LABELS
-from cifar_tl.ui.cached import summaries
+from cifar_tl.ui.cached import follower, summaries
+from cifar_tl.ui.resume import resume_controls
 from cifar_tl.ui.widgets import (
     NONE_YET,
     PERCENT_FORMAT,
@@ -138,6 +139,9 @@ def _actions(run: RunSummary) -> None:
         why_not = None if has_weights else "This run has no weights to predict with: its first epoch is not done."
         if st.button("Predict", icon=":material/image_search:", disabled=is_broken or not has_weights, help=why_not):
             st.switch_page(f"{PAGES}/predict.py", query_params=parameters)
+        if run.config is not None and not is_broken:
+            following = follower(run.run_id)
+            resume_controls(following.folder, run.config, following.update(), following.history)
         st.button("Rename", icon=":material/edit:", on_click=_open_dialog, args=("rename",))
         why_not = "A running run cannot be deleted. Open it and stop it first." if is_running else None
         st.button("Delete", icon=":material/delete:", disabled=is_running, help=why_not, on_click=_open_dialog, args=("delete",))
