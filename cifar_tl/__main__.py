@@ -33,6 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     resume.add_argument("run_id")
     resume.add_argument("--epochs", type=int, default=None, help="how many epochs the run is to have in all [as before]")
     resume.add_argument("--learning-rate", type=float, default=None, help="from now on [as before]")
+    queue = _add(commands, "queue", "list the runs that wait for a device, the next one first")
+    queue.add_argument("--first", metavar="RUN_ID", help="move this one to the front")
     predict = _add(commands, "predict", "classify image files with the model of a run")
     predict.add_argument("run_id")
     predict.add_argument("files", nargs="+", metavar="FILE")

@@ -21,6 +21,7 @@ from cifar_tl.models import catalog
 from cifar_tl.paths import RunFolder
 from cifar_tl.presets import preset
 from cifar_tl.runs import launcher, store
+from cifar_tl.runs import queue as run_queue
 from cifar_tl.runs.events import Completed, Failed
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.settings import settings
@@ -35,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
         "data_prepare": data_prepare,
         "train": train,
         "resume": resume,
+        "queue": queue,
         "runs": runs,
         "stop": stop,
         "predict": predict,
@@ -113,7 +115,7 @@ def _follow(folder: RunFolder) -> tuple[store.RunStatus, RunHistory]:
                 bar.set_description_str(_progress_text(follower.history))
                 bar.n = round(_fraction(follower.history), 4)
                 bar.refresh()
-                if status is not store.RunStatus.RUNNING:
+                if not status.is_active:
                     return status, follower.history
                 time.sleep(_POLL_SECONDS)
             except KeyboardInterrupt:
@@ -160,6 +162,17 @@ def stop(options: argparse.Namespace) -> int:
     return _finish(options, {"run_id": options.run_id, "was_running": asked})
 
 
+def queue(options: argparse.Namespace) -> int:
+    if options.first:
+        run_queue.move_to_front(options.first)
+    waiting = run_queue.runs_waiting()
+    for run_id in waiting:
+        _say(options, run_id)
+    if not waiting:
+        _say(options, "No run waits.")
+    return _finish(options, {"waiting": waiting})
+
+
 def predict(options: argparse.Namespace) -> int:
     if options.top < 1:
         raise SettingsError(f"--top must be at least 1, not {options.top}.")
@@ -183,7 +196,7 @@ def predict(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     folder = store.find_run(options.run_id)
     # Not whether its process lives: that takes a moment to go after the run's last word, which `train` returns at.
-    if store.summarize(folder.run_id).status is store.RunStatus.RUNNING:
+    if store.summarize(folder.run_id).status.is_active:
         raise RunInvalid(f"Run {options.run_id} is still training; evaluate it when it has ended.")
     from cifar_tl.evaluation.evaluate import evaluate_run
 

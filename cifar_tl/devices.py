@@ -51,12 +51,24 @@ def available_devices() -> tuple[str, ...]:
     return (*devices, "cpu")
 
 
-def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
-    """Resolve the settings `device` and `precision`. Raises DeviceUnavailable for what this machine does not have."""
+def device_slots(device: str = "auto") -> tuple[str, ...]:
+    """The devices of that kind, each of which one run has to itself. Raises DeviceUnavailable."""
+    name = _resolve(device)
+    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) if name == "cuda" else (name,)
+
+
+def _resolve(device: str) -> str:
     available = available_devices()
     name = available[0] if device == "auto" else device
     if name not in available:
         raise DeviceUnavailable(f"This machine has no {name} device (it has: {', '.join(available)}). Set the device to auto.")
+    return name
+
+
+def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
+    """Resolve the settings `device` and `precision`; "cuda:1" names one of several. Raises DeviceUnavailable."""
+    kind, _, index = device.partition(":")
+    name = _resolve(kind)
     if precision == "auto":
         precision = "bf16" if has_native_bf16(name) else "float32"
     if precision == "fp16" and name == "cpu":
@@ -65,7 +77,9 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
         keep_freed_memory()
     elif name == "cuda":
         torch.backends.cudnn.benchmark = True  # batches of a run have few shapes: the quickest kernels for them are found once
-    return Compute(torch.device(name), precision)
+        if index:
+            torch.cuda.set_device(int(index))
+    return Compute(torch.device(f"{name}:{index}" if index else name), precision)
 
 
 def keep_freed_memory() -> None:

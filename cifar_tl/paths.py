@@ -50,6 +50,11 @@ def prefix_cache_root() -> Path:
     return cache_root() / "prefixes"
 
 
+def device_locks_root() -> Path:
+    """Who has which device of this machine, and who waits for one."""
+    return cache_root() / "devices"
+
+
 def checkpoints_root() -> Path:
     """Run folders, one per run."""
     return _root("CIFAR_TL_CHECKPOINTS", PROJECT_ROOT / "checkpoints")
@@ -110,6 +115,11 @@ class RunFolder:
     @property
     def stop_request(self) -> Path:
         return self.path / "stop.requested"
+
+    @property
+    def queue_front(self) -> Path:
+        """There while a run that waits for a device is to be the next one."""
+        return self.path / "queue.front"
 
     @property
     def evaluation(self) -> Path:

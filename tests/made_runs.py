@@ -25,7 +25,7 @@ from cifar_tl.runs.events import Completed, Epoch, Event, Failed, Phase, Started
 from cifar_tl.runs.log import EventWriter
 from cifar_tl.runs.store import Preprocessing, RunManifest, write_json, write_manifest
 
-STATUSES = ("completed", "running", "stopped", "failed", "lost", "empty")
+STATUSES = ("completed", "queued", "running", "stopped", "failed", "lost", "empty")
 FAILURE = "The weights of resnet50 are not on this machine and cannot be fetched. Choose another backbone or connect to the network."
 
 _COLOURS = ("red", "green", "blue", "yellow", "purple")
@@ -81,7 +81,7 @@ def make_run(
 ) -> RunFolder:
     """Write a whole run folder under `root` and return it.
 
-    "running" is what a worker leaves while it works: hold its lock with `hold_lock`, or it counts as lost. "empty" has
+    "running" and "queued" are what a worker leaves while it lives: hold its lock with `hold_lock`, or it counts as lost. "empty" has
     its settings and nothing else. `settings` are further RunConfig values. Evaluation files only for completed runs.
     """
     assert status in STATUSES
@@ -89,7 +89,9 @@ def make_run(
     folder.path.mkdir(parents=True)
     config = make_config(source=source, name=name, epochs=epochs, **({"head_epochs": 1} | settings))
     write_json(folder.config, config.model_dump(mode="json"))
-    if status != "empty":
+    if status == "queued":
+        _write_events(folder, [Phase(name="queued", text="Waiting: the device is busy")])
+    elif status != "empty":
         write_manifest(folder, _manifest(run_id, config, num_classes, data_fingerprint, created))
         evaluation = made_evaluation(test_images, num_classes, seed=seed)
         _write_events(folder, _events(status, config, num_classes, steps_per_epoch, evaluation, np.random.default_rng(seed)))

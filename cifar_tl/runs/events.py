@@ -31,7 +31,7 @@ class Phase(Event):
 
     {"type":"phase","name":"preparing_data","text":"Preparing CIFAR-100"}
 
-    `name` is one of resuming, preparing_data, loading_weights, caching_features, training, testing. After a terminal event it
+    `name` is one of resuming, queued, preparing_data, loading_weights, caching_features, training, testing. After a terminal event it
     says that the run goes on.
     """
 

@@ -42,6 +42,8 @@ class RunHistory:
         elif isinstance(event, Progress):
             self.progress = event
         elif isinstance(event, Phase):
+            if self.is_queued and event.name != "queued":
+                self.first_time = time  # the wait is no part of the run
             self.phase, self.progress, self.terminal = event, None, None
         elif isinstance(event, Warned):
             self.warnings.append(event)
@@ -52,6 +54,11 @@ class RunHistory:
             self.first_time, self.seconds_before = time, event.seconds
         elif isinstance(event, TERMINAL):
             self.terminal = event
+
+    @property
+    def is_queued(self) -> bool:
+        """True while its last word is that it waits for a device."""
+        return self.phase is not None and self.phase.name == "queued" and self.terminal is None
 
     @property
     def has_begun(self) -> bool:

@@ -5,7 +5,6 @@ terminal never touches it. Its lock is taken here and handed over as an open fil
 starting run looks lost or can be started twice.
 """
 
-import fcntl
 import os
 import re
 import subprocess
@@ -20,8 +19,12 @@ from cifar_tl.errors import RunActive, RunError, RunInvalid, SettingsError
 from cifar_tl.paths import PROJECT_ROOT, RunFolder, checkpoints_root
 from cifar_tl.runs.events import Completed, Phase
 from cifar_tl.runs.history import RunHistory
+from cifar_tl.runs.lock import try_lock
 from cifar_tl.runs.log import EventReader, EventWriter
 from cifar_tl.runs.store import RUN_ID_TIME, find_run, is_alive, read_config, write_json
+
+_SECONDS_TO_GO = 10.0
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 def create_run(config: RunConfig) -> RunFolder:
@@ -53,17 +56,21 @@ def start_worker(folder: RunFolder) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def _locked(folder: RunFolder) -> Iterator[int]:
-    """Hold the run's lock, as an open file to be handed over. Raises RunActive if a worker holds it, RunError if it cannot be made."""
+def _locked(folder: RunFolder, patience: float = 0.0) -> Iterator[int]:
+    """Hold the run's lock, as an open file to be handed over. `patience`: seconds to wait for a worker that holds it.
+
+    Raises RunActive if one still does, RunError if the lock cannot be made.
+    """
     try:
         lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise RunError(f"Nothing can be written in {folder.path}: {error.strerror}.") from error
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunActive(f"Run {folder.run_id} is already running.") from None
+        deadline = time.monotonic() + patience
+        while not try_lock(lock):
+            if time.monotonic() >= deadline:
+                raise RunActive(f"Run {folder.run_id} is already running.")
+            time.sleep(_LOOK_AGAIN_SECONDS)
         yield lock
     finally:
         os.close(lock)  # a worker that was started has inherited it, and holds it for as long as it lives
@@ -100,7 +107,8 @@ def resume_run(run_id: str, *, epochs: int | None = None, learning_rate: float |
     Raises RunNotFound, RunActive, RunInvalid (nothing to resume), SettingsError (values that do not fit), RunError.
     """
     folder = find_run(run_id)
-    with _locked(folder) as lock:
+    # A worker that has said its last word takes a moment to go.
+    with _locked(folder, patience=_SECONDS_TO_GO if _history(folder).terminal else 0.0) as lock:
         config = _changed(folder, epochs, learning_rate)
         try:
             write_json(folder.config, config.model_dump(mode="json"))
@@ -118,10 +126,15 @@ def why_not_resume(folder: RunFolder, history: RunHistory) -> str:
     return ""
 
 
+def _history(folder: RunFolder) -> RunHistory:
+    history = RunHistory()
+    history.extend(EventReader(folder.events).read_new())
+    return history
+
+
 def _changed(folder: RunFolder, epochs: int | None, learning_rate: float | None) -> RunConfig:
     """The run's settings with what is to be different from now on."""
-    config, history = read_config(folder), RunHistory()
-    history.extend(EventReader(folder.events).read_new())
+    config, history = read_config(folder), _history(folder)
     if reason := why_not_resume(folder, history):
         raise RunInvalid(f"Run {folder.run_id} cannot go on: {reason}")
     finished = history.epochs[-1].epoch if history.epochs else 0

@@ -1,11 +1,10 @@
 """The run folders on disk: list them, read one, tell its status, rename, delete.
 
-Status is derived, never stored: a terminal event says completed, stopped or failed; a held lock says running;
-neither says lost (crashed, killed, power cut), or failed if the worker ended before its first word. The kernel drops the lock
+Status is derived, never stored: a terminal event says completed, stopped or failed; a held lock says running, or queued if the
+worker's last word is that it waits; neither says lost (crashed, killed, power cut), or failed if the worker ended before its first word. The kernel drops the lock
 whichever way the worker dies.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from cifar_tl.errors import RunActive, RunInvalid, RunNotFound, SettingsError
 from cifar_tl.paths import RunFolder, checkpoints_root, run_folder
 from cifar_tl.runs.events import Completed, Failed, Stopped
 from cifar_tl.runs.history import RunHistory
+from cifar_tl.runs.lock import try_lock
 from cifar_tl.runs.log import EventReader
 
 MANIFEST_VERSION = 1
@@ -33,11 +33,17 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 
 
 class RunStatus(StrEnum):
+    QUEUED = "queued"
     RUNNING = "running"
     COMPLETED = "completed"
     STOPPED = "stopped"
     FAILED = "failed"
     LOST = "lost"
+
+    @property
+    def is_active(self) -> bool:
+        """True while its worker lives: it waits for a device, or works."""
+        return self in (RunStatus.QUEUED, RunStatus.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -170,14 +176,10 @@ def is_alive(folder: RunFolder) -> bool:
     """True while a worker holds the run's lock. Takes microseconds."""
     try:
         with folder.lock.open("rb") as file:
-            try:
-                # Shared, so that two pages probing at once do not take each other for a worker.
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
+            # Shared, so that two pages probing at once do not take each other for a worker.
+            return not try_lock(file.fileno(), shared=True)
     except FileNotFoundError:
-        pass
-    return False
+        return False
 
 
 class RunFollower:
@@ -202,7 +204,7 @@ class RunFollower:
         if end is not None:
             return _STATUS_OF_TERMINAL[type(end)]
         if alive:
-            return RunStatus.RUNNING
+            return RunStatus.QUEUED if self.history.is_queued else RunStatus.RUNNING
         return RunStatus.LOST if self.history.has_begun else RunStatus.FAILED
 
 

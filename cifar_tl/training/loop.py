@@ -52,10 +52,11 @@ class _Run:
 
 
 def train(
-    config: RunConfig, folder: RunFolder, *, emit: Emit, should_stop: Callable[[], bool], is_resumed: bool = False
+    config: RunConfig, folder: RunFolder, *, emit: Emit, should_stop: Callable[[], bool], is_resumed: bool = False, device: str = ""
 ) -> Completed | Stopped:
     """Run the whole job and return how it ended (not emitted here). A resumed run goes on from its newest whole checkpoint.
 
+    `device` is the one of several that the run has to itself, such as "cuda:1"; else the settings decide.
     Raises CifarTLError for what a person can mend.
     """
     progress, state = _resume(folder, emit) if is_resumed else (Progress(), None)
@@ -71,7 +72,7 @@ def train(
             check()
 
     try:
-        run = _Run(prepare_run(config, folder, emit_or_stop), folder, progress, emit_or_stop, check)
+        run = _Run(prepare_run(config, folder, emit_or_stop, device), folder, progress, emit_or_stop, check)
         return _train_and_test(run, state)
     except StopRequested:
         best = progress.best_accuracy if progress.best_epoch else None

@@ -63,9 +63,12 @@ class SplitInputs:
     test: Inputs
 
 
-def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit) -> Prepared:
-    """Load data and network as the settings say and write run.json. Raises DataError, BackboneError, TrainingError."""
-    compute = choose_compute(config.device, config.precision)
+def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit, device: str = "") -> Prepared:
+    """Load data and network as the settings say and write run.json. `device`: the one of several that the run has.
+
+    Raises DataError, BackboneError, TrainingError.
+    """
+    compute = choose_compute(device or config.device, config.precision)
     if config.compile and compute.device.type != "cuda":
         emit(Warned(message="The network is not compiled: that makes nothing faster without a CUDA GPU."))
     emit(Phase(name="preparing_data", text=f"Preparing {config.source}"))

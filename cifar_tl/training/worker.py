@@ -4,7 +4,6 @@ Started by `runs.launcher` as `python -m cifar_tl worker RUN_DIR`. The lock is h
 way it dies. Exit code 0 for completed and stopped, 1 for failed.
 """
 
-import fcntl
 import os
 import signal
 import time
@@ -13,8 +12,11 @@ from collections.abc import Callable
 
 from cifar_tl.errors import CifarTLError, RunActive
 from cifar_tl.paths import RunFolder
-from cifar_tl.runs.events import Event, Failed
-from cifar_tl.runs.log import EventWriter
+from cifar_tl.runs.events import Event, Failed, Phase, Stopped
+from cifar_tl.runs.history import RunHistory
+from cifar_tl.runs.lock import try_lock
+from cifar_tl.runs.log import EventReader, EventWriter
+from cifar_tl.runs.queue import device_for
 from cifar_tl.runs.store import read_config
 
 
@@ -33,18 +35,40 @@ def run_worker(folder: RunFolder, lock_file: int | None = None) -> int:
 
 def _run(folder: RunFolder, log: EventWriter, should_stop: Callable[[], bool]) -> Event:
     began = time.monotonic()
+    is_resumed = log.next_seq > 0  # a log that has events in it is that of a run which was there before
+
+    def tell(ahead: int) -> None:
+        others = f"; {ahead} {'run is' if ahead == 1 else 'runs are'} before this one" if ahead else ""
+        log.write(Phase(name="queued", text=f"Waiting: the device is busy{others}"))
+
     try:
         # Imported here, so that a broken installation ends as a failed run that says so.
+        from cifar_tl.devices import device_slots
         from cifar_tl.training.loop import train
 
-        # A log that has events in it is that of a run which was there before.
-        return train(read_config(folder), folder, emit=log.write, should_stop=should_stop, is_resumed=log.next_seq > 0)
+        config = read_config(folder)
+        with device_for(folder, device_slots(config.device), tell=tell, should_stop=should_stop) as device:
+            if device is None:
+                return _stopped_while_waiting(folder)
+            return train(config, folder, emit=log.write, should_stop=should_stop, is_resumed=is_resumed, device=device)
     except CifarTLError as error:
         traceback.print_exc()
         return Failed(error=type(error).__name__, message=str(error), seconds=time.monotonic() - began)
     except Exception as error:
         traceback.print_exc()
         return Failed(error=type(error).__name__, message=_explain(error), seconds=time.monotonic() - began)
+
+
+def _stopped_while_waiting(folder: RunFolder) -> Stopped:
+    """As it was before it waited, which for a new run is nothing."""
+    history = RunHistory()
+    history.extend(EventReader(folder.events).read_new())
+    best = history.best_epoch
+    return Stopped(
+        step=history.steps[-1].step if history.steps else 0,
+        best_dev_accuracy=best.dev_accuracy if best else None,
+        seconds=history.seconds or 0.0,
+    )
 
 
 def _explain(error: Exception) -> str:
@@ -58,9 +82,7 @@ def _explain(error: Exception) -> str:
 
 def _take_lock(folder: RunFolder) -> int:
     lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise RunActive(f"Run {folder.run_id} is already running.") from None
-    return lock
+    if try_lock(lock):
+        return lock
+    os.close(lock)
+    raise RunActive(f"Run {folder.run_id} is already running.")

@@ -14,6 +14,7 @@ from cifar_tl.paths import RunFolder
 from cifar_tl.runs import launcher
 from cifar_tl.runs.events import Completed, Failed, Stopped
 from cifar_tl.runs.history import RunHistory
+from cifar_tl.runs.queue import move_to_front
 from cifar_tl.runs.store import NO_WORD, RunManifest, RunStatus, read_config, read_manifest, read_name
 from cifar_tl.settings import CHOICE_LABELS
 from cifar_tl.ui import cached, state
@@ -50,7 +51,7 @@ class LiveRun:
 
     @property
     def is_running(self) -> bool:
-        return self.status is RunStatus.RUNNING
+        return self.status.is_active
 
 
 def load_run(run_id: str) -> LiveRun:
@@ -102,8 +103,12 @@ def _header(run: LiveRun) -> None:
 def _buttons(run: LiveRun) -> None:
     if run.is_running:
         is_stopping = run.folder.stop_request.exists()
+        is_queued = run.status is RunStatus.QUEUED
+        if is_queued and st.button("Move to front", icon=":material/vertical_align_top:", help="Start it next."):
+            move_to_front(run.run_id)
+            st.rerun()
         st.button(
-            "Stopping after the present step…" if is_stopping else "Stop",
+            "Stopping after the present step…" if is_stopping else "Cancel" if is_queued else "Stop",
             icon=":material/stop_circle:",
             disabled=is_stopping,
             key=f"stop.{run.run_id}",

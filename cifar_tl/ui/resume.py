@@ -21,7 +21,7 @@ _TIMES_LOWER = 10  # the learning rate that is offered after one that was too hi
 
 def resume_controls(folder: RunFolder, config: RunConfig, status: RunStatus, history: RunHistory) -> None:
     """One button, for a run that is not running; with something to fill in where a person must say more."""
-    if status is RunStatus.RUNNING:
+    if status.is_active:
         return
     is_completed = status is RunStatus.COMPLETED
     label = "Train longer" if is_completed else "Resume"

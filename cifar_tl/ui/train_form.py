@@ -11,7 +11,6 @@ from cifar_tl.config import SECTIONS, RunConfig
 from cifar_tl.errors import CifarTLError
 from cifar_tl.presets import PRESETS
 from cifar_tl.runs import launcher
-from cifar_tl.runs.store import RunStatus
 from cifar_tl.settings import Setting, settings
 from cifar_tl.ui import cached, estimate, form_values, state
 from cifar_tl.ui.backbone_picker import backbone_picker, is_comparing
@@ -58,14 +57,13 @@ def _settle_last_start() -> None:
 
 
 def _runs_in_progress() -> None:
-    running = [run for run in cached.summaries() if run.status is RunStatus.RUNNING]
+    running = [run for run in cached.summaries() if run.status.is_active]
     if not running:
         return
     with st.container(border=True):
         st.caption(
-            "Running now; the times above are measured beside it."
-            if len(running) == 1
-            else "Running now; the times above are measured beside them."
+            f"Running now; the times above are measured beside {'it' if len(running) == 1 else 'them'}. "
+            "A run that you start waits until a device is free, and then begins by itself."
         )
         for run in running[:MAX_LISTED_RUNS]:
             with st.container(horizontal=True, vertical_alignment="center"):

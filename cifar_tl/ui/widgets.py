@@ -36,6 +36,7 @@ class _StatusLook:
 
 
 _STATUS_LOOKS: dict[RunStatus, _StatusLook] = {
+    RunStatus.QUEUED: _StatusLook("Queued", ":material/hourglass_top:", "blue", "It waits for a device and starts by itself."),
     RunStatus.RUNNING: _StatusLook("Running", ":material/play_circle:", "blue", "Its worker process is alive."),
     RunStatus.COMPLETED: _StatusLook(
         "Completed", ":material/check_circle:", "green", "All epochs are done and the test set was evaluated."

@@ -220,6 +220,17 @@ def test_a_run_that_diverged_is_resumed_with_a_lower_learning_rate(checkpoints: 
     assert resumed == [("a", {"epochs": None, "learning_rate": pytest.approx(0.05)})]
 
 
+def test_a_run_that_waits_for_a_device_says_so_and_can_be_cancelled(checkpoints: Path, alive: ExitStack) -> None:
+    folder = make_run(checkpoints, run_id="a", status="queued")
+    alive.enter_context(hold_lock(folder))
+    page = open_run("a")
+    assert "Queued" in shown(page)
+    assert "Waiting: the device is busy…" in shown(page)
+    assert labels(page) == ["Move to front", "Cancel"]
+    next(button for button in page.button if button.label == "Cancel").click().run()
+    assert folder.stop_request.exists()
+
+
 def test_a_completed_run_is_trained_longer(checkpoints: Path, resumed: list[Any]) -> None:
     make_run(checkpoints, run_id="a", status="completed", epochs=3).last_checkpoint.touch()
     page = open_run("a")

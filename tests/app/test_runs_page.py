@@ -63,6 +63,17 @@ def test_every_status_has_its_word(roots: Path):
     assert [list(words) for words in column(at, "Status")] == [["Running"], ["Lost"], ["Failed"], ["Stopped"], ["Completed"]]
 
 
+def test_a_run_that_waits_is_listed_as_queued_and_can_be_moved_to_the_front(roots: Path, monkeypatch: pytest.MonkeyPatch):
+    moved: list[str] = []
+    monkeypatch.setattr("cifar_tl.runs.queue.move_to_front", moved.append)
+    with hold_lock(make_run(roots, run_id="a", status="queued")):
+        at = opened(chosen="a")
+        assert list(column(at, "Status")[0]) == ["Queued"]
+        assert button(at, "Delete").disabled
+        button(at, "Move to front").click().run()
+    assert moved == ["a"]
+
+
 def test_accuracies_and_duration_are_shown(roots: Path):
     make_run(roots)
     at = opened()

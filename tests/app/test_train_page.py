@@ -192,7 +192,7 @@ def run_folder_of(run_id: str) -> RunFolder:
 
 
 def test_a_refused_combination_is_shown_and_disables_start() -> None:
-    page = choose_preset(open_form(), "Best accuracy")
+    page = choose_what_trains(open_form(), "head_then_everything")
     number(page, "epochs").set_value(1).run()
     assert "Head-only epochs (1) must be fewer than all epochs (1)" in shown(page)
     assert start_button(page).disabled

@@ -1,5 +1,6 @@
 """The command line as a person types it: real processes, exit codes, one JSON object as the last line."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -10,8 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifar_tl.config import make_config
 from cifar_tl.evaluation.arrays import load_evaluation
 from cifar_tl.paths import PROJECT_ROOT, RunFolder
+from cifar_tl.runs import launcher
+from cifar_tl.runs.events import Completed, Started
+from cifar_tl.runs.history import RunHistory
+from cifar_tl.runs.log import EventReader
+from cifar_tl.runs.store import find_run
 
 TRAIN = ["train", "--source", "shapes", "--backbone", "efficientnet_lite0", "--trainable", "head", "--image-size", "64", "--device", "cpu"]
 
@@ -120,6 +127,44 @@ def test_data_prepare_tells_sizes_and_classes(call):
     facts = json.loads(done.stdout)
     assert facts["split_sizes"] == {"train": 4000, "test": 1000}
     assert facts["num_classes"] == 20
+
+
+@pytest.fixture
+def same_roots(home, monkeypatch):
+    """This process looks where `call` does."""
+    for name in ("data", "cache", "checkpoints"):
+        monkeypatch.setenv(f"CIFAR_TL_{name.upper()}", str(home / name))
+
+
+def test_two_runs_at_once_take_turns_and_both_end(call, same_roots):
+    """Started together, as two people on one machine would."""
+    config = make_config(source="shapes", images_per_class=3, image_size=32, epochs=1, device="cpu")
+    folders = [find_run(launcher.start_run(config)) for _ in range(2)]
+    for folder in folders:
+        with folder.lock.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until its worker has ended
+    times = []
+    for folder in folders:
+        records = EventReader(folder.events).read_new()
+        assert isinstance(records[-1].event, Completed)
+        times.append((next(r.time for r in records if isinstance(r.event, Started)), records[-1].time))
+    (_, first_ended), (second_started, _) = sorted(times)
+    assert first_ended <= second_started
+    assert json.loads(call("queue", "--json").stdout.splitlines()[-1]) == {"waiting": []}
+
+
+def test_resume_trains_a_completed_run_longer_and_nothing_else(call, same_roots):
+    done = call(*TRAIN, "--epochs", "1", "--images-per-class", "3", "--json")
+    run_id = json.loads(done.stdout.splitlines()[-1])["run_id"]
+    done = call("resume", run_id)
+    assert done.returncode == 1
+    assert "completed after 1 epochs" in done.stderr
+    done = call("resume", run_id, "--epochs", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["status"] == "completed"
+    history = RunHistory()
+    history.extend(EventReader(find_run(run_id).events).read_new())
+    assert [epoch.epoch for epoch in history.epochs] == [1, 2]
 
 
 def test_stop_of_an_ended_run_says_that_it_is_not_running(trained, call):

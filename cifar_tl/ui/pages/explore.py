@@ -74,7 +74,7 @@ def _not_evaluated(run: RunSummary) -> None:
     can_be_evaluated = find_run(run.run_id).best_weights.is_file()
     with st.container(border=True):
         status_badge(run.status)
-        if run.status is RunStatus.RUNNING:
+        if run.status.is_active:
             st.markdown("This run is still training. It is evaluated when all epochs are done, and then appears here by itself.")
             _wait_for_evaluation(run.run_id)
         elif run.status is RunStatus.FAILED:
@@ -91,7 +91,7 @@ def _not_evaluated(run: RunSummary) -> None:
 @st.fragment(run_every=_REFRESH_SECONDS)
 @page_boundary()
 def _wait_for_evaluation(run_id: str) -> None:
-    is_over = next((run.status is not RunStatus.RUNNING for run in summaries() if run.run_id == run_id), True)
+    is_over = next((not run.status.is_active for run in summaries() if run.run_id == run_id), True)
     if is_over or evaluated_splits(run_id):
         st.rerun()
 

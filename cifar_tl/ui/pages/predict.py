@@ -6,7 +6,7 @@ The work is done by the prediction process (`ui.prediction_batch` hands it over)
 import streamlit as st
 
 from cifar_tl.paths import RunFolder, run_folder
-from cifar_tl.runs.store import RunStatus, RunSummary
+from cifar_tl.runs.store import RunSummary
 from cifar_tl.ui import cached, prediction_batch, state
 from cifar_tl.ui.answer_cards import answer_cards
 from cifar_tl.ui.widgets import page_boundary, plain, run_picker
@@ -24,7 +24,7 @@ def page() -> None:
         return
     run = run_picker(usable)
     assert run is not None
-    if run.status is RunStatus.RUNNING:
+    if run.status.is_active:
         st.caption(":material/sync: This run still trains. The answers come from its best weights so far.")
     batch = state.predictions()
     _upload(batch, run_folder(run.run_id))
@@ -37,7 +37,7 @@ def _nothing_to_predict_with(runs: list[RunSummary]) -> None:
         st.info(
             "There is no run yet. Train one; once its first epoch is finished, it can tell what is in a picture.", icon=":material/info:"
         )
-    elif any(run.status is RunStatus.RUNNING for run in runs):
+    elif any(run.status.is_active for run in runs):
         st.info(
             "No run has finished its first epoch yet. As soon as one has, it can be used here while it trains on.",
             icon=":material/hourglass:",

@@ -6,6 +6,7 @@ from typing import Any
 import streamlit as st
 
 from cifar_tl.errors import CifarTLError
+from cifar_tl.runs.queue import move_to_front
 from cifar_tl.runs.store import MAX_NAME_LENGTH, RunStatus, RunSummary, delete_run, find_run, rename_run
 from cifar_tl.settings import CHOICE_LABELS
 from cifar_tl.ui.cached import follower, summaries
@@ -30,7 +31,15 @@ _CHOSEN = "runs.chosen"  # session key: the id of the chosen run
 _DIALOG = "runs.dialog"  # session key: "rename" or "delete" while that dialog is open, so that a rerun of the page keeps it open
 _MOST_ROWS_SHOWN = 14
 _TABLE_HEIGHT = 480
-_STATUS_COLOURS = {"Running": "blue", "Completed": "green", "Stopped": "gray", "Failed": "red", "Lost": "orange", UNREADABLE: "red"}
+_STATUS_COLOURS = {
+    "Queued": "violet",
+    "Running": "blue",
+    "Completed": "green",
+    "Stopped": "gray",
+    "Failed": "red",
+    "Lost": "orange",
+    UNREADABLE: "red",
+}
 
 
 def page() -> None:
@@ -39,7 +48,7 @@ def page() -> None:
     if not runs:
         _no_runs()
         return
-    is_any_running = any(run.status is RunStatus.RUNNING for run in runs)
+    is_any_running = any(run.status.is_active for run in runs)
     # Only the table refreshes itself, so an open dialog stays; it asks for the whole page when a run has ended.
     st.fragment(_table, run_every=REFRESH_SECONDS if is_any_running else None)(is_any_running)
     chosen = next((run for run in runs if run.run_id == st.session_state.get(_CHOSEN)), None)
@@ -77,7 +86,7 @@ def _table(was_any_running: bool) -> None:
     )
     rows = state.selection.rows
     now_chosen = ids[rows[0]] if rows and rows[0] < len(ids) else None
-    is_any_running = any(run.status is RunStatus.RUNNING for run in runs)
+    is_any_running = any(run.status.is_active for run in runs)
     if now_chosen != chosen or was_any_running != is_any_running:
         st.session_state[_CHOSEN] = now_chosen
         st.rerun()
@@ -128,7 +137,7 @@ def _show_chosen(run: RunSummary) -> None:
 
 
 def _actions(run: RunSummary) -> None:
-    is_broken, is_running = bool(run.problem), run.status is RunStatus.RUNNING
+    is_broken, is_running = bool(run.problem), run.status.is_active
     parameters = {RUN_PARAMETER: run.run_id}
     with st.container(horizontal=True):
         if st.button("Open", icon=":material/monitoring:", type="primary", disabled=is_broken):
@@ -142,6 +151,9 @@ def _actions(run: RunSummary) -> None:
         if run.config is not None and not is_broken:
             following = follower(run.run_id)
             resume_controls(following.folder, run.config, following.update(), following.history)
+        if run.status is RunStatus.QUEUED and st.button("Move to front", icon=":material/vertical_align_top:", help="Start it next."):
+            move_to_front(run.run_id)
+            st.rerun()
         st.button("Rename", icon=":material/edit:", on_click=_open_dialog, args=("rename",))
         why_not = "A running run cannot be deleted. Open it and stop it first." if is_running else None
         st.button("Delete", icon=":material/delete:", disabled=is_running, help=why_not, on_click=_open_dialog, args=("delete",))
