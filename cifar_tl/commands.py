@@ -24,6 +24,7 @@ from cifar_tl.runs import launcher, store
 from cifar_tl.runs import queue as run_queue
 from cifar_tl.runs.events import Completed, Failed
 from cifar_tl.runs.history import RunHistory
+from cifar_tl.runs.summary import RunSummary, summarize
 from cifar_tl.settings import settings
 
 _POLL_SECONDS = 0.2
@@ -142,7 +143,7 @@ def _fraction(history: RunHistory) -> float:
 
 
 def runs(options: argparse.Namespace) -> int:
-    rows = [store.summarize(run_id) for run_id in store.run_ids()[: options.limit]]
+    rows = [summarize(run_id) for run_id in store.run_ids()[: options.limit]]
     for row in rows:
         dev, test = (f"{value:.1%}" if value is not None else "-" for value in (row.best_dev_accuracy, row.test_accuracy))
         _say(options, f"{row.run_id}  {row.status.value:<9}  dev {dev:>6}  test {test:>6}  {row.name or row.problem}")
@@ -151,7 +152,7 @@ def runs(options: argparse.Namespace) -> int:
     return _finish(options, {"runs": [_summary_json(row) for row in rows]})
 
 
-def _summary_json(row: store.RunSummary) -> dict[str, Any]:
+def _summary_json(row: RunSummary) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "config"}
     return values | {"config": row.config.model_dump(mode="json") if row.config else None}
 
@@ -196,7 +197,7 @@ def predict(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     folder = store.find_run(options.run_id)
     # Not whether its process lives: that takes a moment to go after the run's last word, which `train` returns at.
-    if store.summarize(folder.run_id).status.is_active:
+    if summarize(folder.run_id).status.is_active:
         raise RunInvalid(f"Run {options.run_id} is still training; evaluate it when it has ended.")
     from cifar_tl.evaluation.evaluate import evaluate_run
 

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from cifar_tl.errors import RunInvalid
 from cifar_tl.evaluation.arrays import load_evaluation, save_evaluation
 from cifar_tl.paths import RunFolder
-from cifar_tl.runs.store import RunStatus, new_run_folder, read_manifest, summarize, write_manifest
+from cifar_tl.runs.store import RunStatus, new_run_folder, read_manifest, write_manifest
+from cifar_tl.runs.summary import summarize
 
 _COMPONENTS = 32  # of the embeddings: 0.6 MB for 10,000 images
 _LARGEST_FLOAT16 = 65504.0

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -85,10 +86,12 @@ def _prepare_for_append(path: Path) -> int:
 class EventReader:
     """Reads what is new since the last call. `damaged_lines` counts whole lines that were no event."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, leave_out: Sequence[type[Event]] = ()) -> None:
+        """`leave_out`: types of events that are not even parsed, except the newest event of each reading."""
         self.path = path
         self.damaged_lines = 0
         self._offset = 0
+        self._left_out = tuple(f'"type":"{cls.type}"'.encode() for cls in leave_out)
 
     def read_new(self) -> list[Record]:
         """Records appended since the last call; empty if there is no file yet. A log that shrank is read again from its start."""
@@ -102,7 +105,10 @@ class EventReader:
             return []
         whole = data.rfind(b"\n") + 1
         self._offset += whole
-        return [record for line in data[:whole].splitlines() if (record := self._parse(line))]
+        lines = data[:whole].splitlines()
+        if self._left_out:
+            lines = [line for line in lines[:-1] if not any(mark in line for mark in self._left_out)] + lines[-1:]
+        return [record for line in lines if (record := self._parse(line))]
 
     def _parse(self, line: bytes) -> Record | None:
         try:

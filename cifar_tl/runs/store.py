@@ -1,4 +1,4 @@
-"""The run folders on disk: list them, read one, tell its status, rename, delete.
+"""The run folders on disk: list them, read one, tell its status.
 
 Status is derived, never stored: a terminal event says completed, stopped or failed; a held lock says running, or queued if the
 worker's last word is that it waits; neither says lost (crashed, killed, power cut), or failed if the worker ended before its first word. The kernel drops the lock
@@ -8,28 +8,26 @@ whichever way the worker dies.
 import json
 import os
 import re
-import shutil
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from cifar_tl.config import RunConfig, make_config, upgrade
-from cifar_tl.errors import RunActive, RunInvalid, RunNotFound, SettingsError
+from cifar_tl.errors import RunInvalid, RunNotFound, SettingsError
 from cifar_tl.paths import RunFolder, checkpoints_root, run_folder
-from cifar_tl.runs.events import Completed, Failed, Stopped
+from cifar_tl.runs.events import Completed, Event, Failed, Stopped
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.lock import try_lock
 from cifar_tl.runs.log import EventReader
 
 MANIFEST_VERSION = 1
-MAX_NAME_LENGTH = 100
 RUN_ID_TIME = "%Y%m%d-%H%M%S"  # local time; every run id begins with it
-NO_WORD = "The worker process ended before it could say anything; the end of its log says why."
 _TIME_IN_RUN_ID = re.compile(r"\d{8}-\d{6}")
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 
 
 class RunStatus(StrEnum):
@@ -73,32 +71,9 @@ class RunManifest:
     version: int = MANIFEST_VERSION
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """One row of the Runs page. Accuracies are fractions, None where there are none yet. `problem` says why a folder is unreadable."""
-
-    run_id: str
-    name: str
-    status: RunStatus
-    created: float
-    config: RunConfig | None
-    data_title: str
-    best_dev_accuracy: float | None = None
-    test_accuracy: float | None = None
-    test_top5: float | None = None
-    seconds: float | None = None
-    message: str = ""
-    problem: str = ""
-
-    @property
-    def label(self) -> str:
-        """What lists show: the name a person gave, else the id."""
-        return self.name or self.run_id
-
-
 def find_run(run_id: str) -> RunFolder:
     """The folder of an existing run. Raises RunNotFound, also for ids that are no plain names."""
-    folder = run_folder(run_id) if _RUN_ID.fullmatch(run_id) else None
+    folder = run_folder(run_id) if RUN_ID.fullmatch(run_id) else None
     if folder is None or not folder.config.is_file():
         raise RunNotFound(f"There is no run {run_id!r} in {checkpoints_root()}. `python -m cifar_tl runs` lists the runs.")
     return folder
@@ -106,7 +81,7 @@ def find_run(run_id: str) -> RunFolder:
 
 def new_run_folder(run_id: str, *, may_exist: bool = False) -> RunFolder:
     """The folder that a run of this name will have; makes none. Raises RunInvalid for what is no name for a run, or is taken."""
-    if not _RUN_ID.fullmatch(run_id):
+    if not RUN_ID.fullmatch(run_id):
         raise RunInvalid(
             f"{run_id!r} cannot name a run: at most 151 letters, digits, dots, hyphens and underscores, a letter or digit first."
         )
@@ -121,7 +96,7 @@ def run_ids() -> list[str]:
     root = checkpoints_root()
     if not root.is_dir():
         return []
-    found = [path for path in root.iterdir() if _RUN_ID.fullmatch(path.name) and RunFolder(path).config.is_file()]
+    found = [path for path in root.iterdir() if RUN_ID.fullmatch(path.name) and RunFolder(path).config.is_file()]
     return [path.name for path in sorted(found, key=_start_time, reverse=True)]
 
 
@@ -185,10 +160,11 @@ def is_alive(folder: RunFolder) -> bool:
 class RunFollower:
     """One run's log, folded as it grows. Cheap to poll; several page sessions may share one."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, leave_out: Sequence[type[Event]] = ()) -> None:
+        """`leave_out`: types of events that are not read, for who does not need them."""
         self.folder = folder
         self.history = RunHistory()
-        self._reader = EventReader(folder.events)
+        self._reader = EventReader(folder.events, leave_out)
         self._lock = threading.Lock()
 
     def update(self) -> RunStatus:
@@ -209,56 +185,3 @@ class RunFollower:
 
 
 _STATUS_OF_TERMINAL: dict[type, RunStatus] = {Completed: RunStatus.COMPLETED, Stopped: RunStatus.STOPPED, Failed: RunStatus.FAILED}
-
-
-def summarize(run_id: str, follower: RunFollower | None = None) -> RunSummary:
-    """One run as a row. Never raises for a damaged folder: the row then carries `problem`. Raises RunNotFound."""
-    folder = find_run(run_id)
-    created = folder.config.stat().st_mtime
-    try:
-        config, manifest = read_config(folder), read_manifest(folder)
-    except RunInvalid as error:
-        return RunSummary(run_id, read_name(folder), RunStatus.FAILED, created, None, "", problem=str(error))
-    follower = follower or RunFollower(folder)
-    status, history = follower.update(), follower.history
-    best, end = history.best_epoch, history.terminal
-    return RunSummary(
-        run_id=run_id,
-        name=read_name(folder) or config.name,
-        status=status,
-        created=manifest.created if manifest else created,
-        config=config,
-        data_title=manifest.data_title if manifest else config.source,
-        best_dev_accuracy=best.dev_accuracy if best else None,
-        test_accuracy=end.test_accuracy if isinstance(end, Completed) else None,
-        test_top5=end.test_top5 if isinstance(end, Completed) else None,
-        seconds=history.seconds,
-        message=end.message if isinstance(end, Failed) else "" if history.has_begun or status is not RunStatus.FAILED else NO_WORD,
-    )
-
-
-def read_name(folder: RunFolder) -> str:
-    """The name a person gave the run in the dashboard, or ''."""
-    try:
-        return str(json.loads(folder.annotations.read_text("utf-8"))["name"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def rename_run(run_id: str, name: str) -> None:
-    """Give a run a display name; '' goes back to the id. Raises RunNotFound, SettingsError."""
-    name = " ".join(name.split())
-    if len(name) > MAX_NAME_LENGTH:
-        raise SettingsError(f"A run name has at most {MAX_NAME_LENGTH} characters; this one has {len(name)}.")
-    write_json(find_run(run_id).annotations, {"name": name})
-
-
-def delete_run(run_id: str) -> None:
-    """Remove the folder of a run for good. Raises RunNotFound, RunActive."""
-    folder = find_run(run_id)
-    if is_alive(folder):
-        raise RunActive(f"Run {run_id} is still running. Stop it first.")
-    # Renamed first: a half-removed folder is never taken for a run.
-    doomed = folder.path.with_name(f".deleted-{run_id}-{os.getpid()}")
-    folder.path.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from cifar_tl.data import sources
 from cifar_tl.data.sources import SourceStatus
 from cifar_tl.errors import CifarTLError, PredictionProcessDied, RunNotFound
 from cifar_tl.paths import RunFolder
-from cifar_tl.runs.store import RunFollower, RunSummary, find_run, is_alive, run_ids, summarize
+from cifar_tl.runs.store import RunFollower, find_run, is_alive, run_ids
+from cifar_tl.runs.summary import RunSummary, summarize
 from cifar_tl.ui.image_fetch import Fetch, WantedImages
 from cifar_tl.ui.live_plot import ensure_plotly_js
 from cifar_tl.ui.predictor import PredictionProcess, result_of
 
 # A follower of a long run (5,000 logged steps) holds about 3 MB.
 MAX_FOLLOWERS = 32
-MAX_SUMMARIES = 2_000
 MAX_ESTIMATES = 200
 SOURCE_SECONDS = 20
 
@@ -48,26 +49,40 @@ def _follower(path: str) -> RunFollower:
 
 
 def summaries() -> list[RunSummary]:
-    """All runs, newest first. An ended run is read once; a live one through its follower."""
-    rows = []
+    """All runs, newest first. An ended run is read once and then when one of its files changes; a live one through its follower."""
+    known, rows = _ended_runs().rows, []
+    ended: dict[str, tuple[_Signature, RunSummary]] = {}
     for run_id in run_ids():
         try:
             folder = find_run(run_id)
             if is_alive(folder):
                 rows.append(summarize(run_id, follower(run_id)))
-            else:
-                rows.append(_ended_summary(str(folder.path), _signature(folder)))
+                continue
+            path, signature = str(folder.path), _signature(folder)
+            ended[path] = known[path] if path in known and known[path][0] == signature else (signature, summarize(run_id))
+            rows.append(ended[path][1])
         except RunNotFound:  # deleted since it was listed
             continue
+    _ended_runs().rows = ended
     return rows
 
 
-@st.cache_data(max_entries=MAX_SUMMARIES, show_spinner=False)
-def _ended_summary(path: str, signature: tuple[tuple[int, int], ...]) -> RunSummary:  # noqa: ARG001 - part of the cache's key
-    return summarize(Path(path).name)
+_Signature = tuple[tuple[int, int], ...]
 
 
-def _signature(folder: RunFolder) -> tuple[tuple[int, int], ...]:
+@dataclass
+class _EndedRuns:
+    """Rows by folder, as many as there are runs. (st.cache_data for each would take a millisecond a run and refresh.)"""
+
+    rows: dict[str, tuple[_Signature, RunSummary]] = field(default_factory=dict)
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _ended_runs() -> _EndedRuns:
+    return _EndedRuns()
+
+
+def _signature(folder: RunFolder) -> _Signature:
     """Changes whenever something that a summary shows has changed."""
     return tuple(file_stamp(path) for path in (folder.config, folder.manifest, folder.annotations, folder.events))
 

@@ -92,6 +92,17 @@ def match_preset() -> None:
     st.session_state[state.PRESET] = next(matching, None)
 
 
+def fill_from(config: RunConfig) -> None:
+    """Write the settings of a run into the form, except its name: the next form that is drawn has them."""
+    st.session_state[state.FORM_IS_FILLED] = True
+    for setting in settings():
+        set_value(setting, setting.default if setting.name == "name" else getattr(config, setting.name))
+    is_folder = config.source.startswith(f"{FOLDER}:")
+    st.session_state[state.SOURCE_KIND] = FOLDER if is_folder else config.source
+    st.session_state[state.SOURCE_FOLDER] = config.source.removeprefix(f"{FOLDER}:") if is_folder else ""
+    match_preset()
+
+
 def changed_advanced() -> list[tuple[Setting, Any]]:
     """The advanced settings that differ from their defaults, with their values."""
     return [

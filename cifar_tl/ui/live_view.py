@@ -12,10 +12,12 @@ from cifar_tl.config import RunConfig
 from cifar_tl.errors import explains_itself
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs import launcher
+from cifar_tl.runs.annotations import read_annotations
 from cifar_tl.runs.events import Completed, Failed, Stopped
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.queue import move_to_front
-from cifar_tl.runs.store import NO_WORD, RunManifest, RunStatus, read_config, read_manifest, read_name
+from cifar_tl.runs.store import RunManifest, RunStatus, read_config, read_manifest
+from cifar_tl.runs.summary import NO_WORD
 from cifar_tl.settings import CHOICE_LABELS
 from cifar_tl.ui import cached, state
 from cifar_tl.ui.charts.curves import Chart, accuracy_chart, learning_rate_chart, loss_chart
@@ -90,7 +92,7 @@ def refreshing_body(run_id: str, *, was_running: bool) -> None:
 
 def _header(run: LiveRun) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.title(plain(read_name(run.folder) or run.config.name or run.run_id), width="content", anchor=False)
+        st.title(plain(read_annotations(run.folder).name or run.config.name or run.run_id), width="content", anchor=False)
         status_badge(run.status)
         st.space("stretch")
         _buttons(run)

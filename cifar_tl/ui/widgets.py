@@ -15,7 +15,8 @@ from typing import Literal
 import streamlit as st
 
 from cifar_tl.errors import CifarTLError
-from cifar_tl.runs.store import RunStatus, RunSummary
+from cifar_tl.runs.store import RunStatus
+from cifar_tl.runs.summary import RunSummary
 
 NONE_YET = "–"
 PERCENT_FORMAT = "%.1f %%"  # of table columns, on numbers from `percent`

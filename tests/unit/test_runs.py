@@ -7,8 +7,10 @@ import pytest
 
 from cifar_tl.config import make_config
 from cifar_tl.errors import RunActive, RunInvalid, RunNotFound, SettingsError
-from cifar_tl.runs import launcher, store
+from cifar_tl.runs import launcher, store, trash
+from cifar_tl.runs.annotations import Annotations, annotate
 from cifar_tl.runs.store import RunStatus
+from cifar_tl.runs.summary import summarize
 from tests.made_runs import hold_lock, make_run
 
 
@@ -21,7 +23,7 @@ def root(tmp_path, monkeypatch):
 @pytest.mark.parametrize("status", ["completed", "stopped", "failed", "lost"])
 def test_status_is_what_the_log_ends_with(root, status):
     folder = make_run(root, run_id="r", status=status)
-    assert store.summarize("r").status == RunStatus(status)
+    assert summarize("r").status == RunStatus(status)
     assert store.RunFollower(folder).update() == RunStatus(status)
 
 
@@ -67,19 +69,76 @@ def test_a_copied_run_keeps_its_place_in_the_list(root):
 
 def test_a_name_is_kept_tidied_and_bounded(root):
     make_run(root, run_id="r")
-    store.rename_run("r", "  Mein \n Lauf 猫 ")
-    assert store.summarize("r").label == "Mein Lauf 猫"
+    annotate("r", name="  Mein \n Lauf 猫 ")
+    assert summarize("r").label == "Mein Lauf 猫"
     with pytest.raises(SettingsError, match="at most 100"):
-        store.rename_run("r", "x" * 101)
+        annotate("r", name="x" * 101)
 
 
 def test_a_running_run_is_not_deleted_and_an_ended_one_is(root):
     folder = make_run(root, run_id="r", status="running")
     with hold_lock(folder), pytest.raises(RunActive):
-        store.delete_run("r")
+        trash.delete_run("r")
     assert folder.path.exists()
-    store.delete_run("r")
-    assert list(root.iterdir()) == []
+    trash.delete_run("r")
+    assert store.run_ids() == []
+
+
+def test_a_deleted_run_comes_back_as_it_was(root):
+    folder = make_run(root, run_id="r", name="Mine")
+    before = folder.events.read_bytes()
+    trash.delete_run("r")
+    assert (store.run_ids(), trash.deleted_runs()) == ([], ["r"])
+    with pytest.raises(RunNotFound):
+        store.find_run("r")
+    trash.restore_run("r")
+    assert (store.run_ids(), trash.deleted_runs()) == (["r"], [])
+    assert folder.events.read_bytes() == before
+
+
+def test_a_run_is_not_restored_over_another_and_only_out_of_the_trash(root):
+    make_run(root, run_id="r")
+    trash.delete_run("r")
+    make_run(root, run_id="r")
+    with pytest.raises(RunInvalid, match="already"):
+        trash.restore_run("r")
+    for run_id in ("x", "../r", ""):
+        with pytest.raises(RunNotFound):
+            trash.restore_run(run_id)
+    assert trash.empty_trash() == 1
+    assert trash.deleted_runs() == []
+    assert store.run_ids() == ["r"]
+
+
+def test_annotations_are_kept_tidied_and_bounded(root):
+    make_run(root, run_id="r")
+    annotate("r", name="A")
+    kept = annotate("r", tags=(" a  b ", "a b", "", "c"), note=" why \n", is_starred=True)
+    assert kept == Annotations("A", ("a b", "c"), "why", is_starred=True)
+    assert summarize("r").annotations == kept
+    for changes, words in (
+        ({"tags": ["x" * 31]}, "at most 30"),
+        ({"tags": list("abcdefghijklmnopqrstuvw")}, "at most 20"),
+        ({"note": "x" * 5001}, "at most 5,000"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            annotate("r", **changes)
+    assert summarize("r").annotations == kept
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"tags": 3}', "null"])
+def test_annotations_that_cannot_be_read_are_empty(root, text):
+    folder = make_run(root, run_id="r")
+    folder.annotations.write_text(text)
+    assert summarize("r").annotations == Annotations()
+
+
+@pytest.mark.parametrize("status", ["completed", "stopped", "failed", "lost", "queued"])
+def test_a_row_made_of_few_events_is_that_made_of_all(root, status):
+    folder = make_run(root, run_id="r", status=status)
+    whole = store.RunFollower(folder)
+    assert summarize("r") == summarize("r", whole)
+    assert whole.history.steps or status in ("failed", "queued")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 99}', '{"version": 1, "epochs": -3}'])
@@ -88,7 +147,7 @@ def test_a_run_with_unreadable_settings_is_a_row_with_its_problem(root, text):
     folder.config.write_text(text)
     with pytest.raises(RunInvalid):
         store.read_config(folder)
-    assert "cannot be read" in store.summarize("r").problem
+    assert "cannot be read" in summarize("r").problem
 
 
 def test_a_manifest_survives_the_round_trip(root):
@@ -133,7 +192,7 @@ def test_a_started_worker_holds_the_lock_from_the_first_moment_until_its_end(roo
         launcher.start_worker(folder)
     assert worker.wait(timeout=120) == 1
     assert not store.is_alive(folder)
-    summary = store.summarize(folder.run_id)
+    summary = summarize(folder.run_id)
     assert summary.status is RunStatus.FAILED
     assert "/nowhere/at/all" in summary.message
 
@@ -143,7 +202,7 @@ def test_a_worker_killed_before_its_first_word_leaves_a_failed_run(root):
     worker = launcher.start_worker(folder)
     worker.kill()
     worker.wait(timeout=60)
-    assert store.summarize(folder.run_id).status is RunStatus.FAILED
+    assert summarize(folder.run_id).status is RunStatus.FAILED
 
 
 def test_stop_of_a_run_that_is_not_running_says_so(root):
@@ -215,5 +274,5 @@ def test_a_running_run_is_not_resumed(root, no_worker):
 def test_a_worker_that_ended_before_its_first_word_has_failed(root):
     folder = make_run(root, run_id="r", status="empty")
     folder.worker_log.write_text("ImportError: no torch here\n")
-    assert store.summarize("r").status is RunStatus.FAILED
-    assert "before it could say anything" in store.summarize("r").message
+    assert summarize("r").status is RunStatus.FAILED
+    assert "before it could say anything" in summarize("r").message

@@ -6,7 +6,8 @@ import math
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from cifar_tl.runs.store import RunStatus, RunSummary
+from cifar_tl.runs.store import RunStatus
+from cifar_tl.runs.summary import RunSummary
 from cifar_tl.ui.widgets import format_duration, format_percent, plain, run_labels, status_word
 
 

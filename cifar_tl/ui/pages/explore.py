@@ -4,7 +4,8 @@ import streamlit as st
 
 from cifar_tl.errors import RunInvalid
 from cifar_tl.evaluation.analysis import Proportion, accuracy, top_k_accuracy
-from cifar_tl.runs.store import RunStatus, RunSummary, find_run
+from cifar_tl.runs.store import RunStatus, find_run
+from cifar_tl.runs.summary import RunSummary
 from cifar_tl.ui.cached import summaries
 from cifar_tl.ui.cached_evaluation import Explored, evaluated_splits, explored
 from cifar_tl.ui.explore_views import show_classes, show_confusion, show_pairs

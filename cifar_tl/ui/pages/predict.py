@@ -6,7 +6,7 @@ The work is done by the prediction process (`ui.prediction_batch` hands it over)
 import streamlit as st
 
 from cifar_tl.paths import RunFolder, run_folder
-from cifar_tl.runs.store import RunSummary
+from cifar_tl.runs.summary import RunSummary
 from cifar_tl.ui import cached, prediction_batch, state
 from cifar_tl.ui.answer_cards import answer_cards
 from cifar_tl.ui.widgets import page_boundary, plain, run_picker
