@@ -19,6 +19,7 @@ def main() -> None:
         [
             st.Page(pages / "train.py", title="Train", icon=":material/model_training:", url_path="train", default=True),
             st.Page(pages / "runs.py", title="Runs", icon=":material/list_alt:", url_path="runs"),
+            st.Page(pages / "compare.py", title="Compare", icon=":material/compare_arrows:", url_path="compare"),
             st.Page(pages / "explore.py", title="Explore", icon=":material/query_stats:", url_path="explore"),
             st.Page(pages / "predict.py", title="Predict", icon=":material/image_search:", url_path="predict"),
         ],

@@ -87,8 +87,8 @@ def one_refresh(run_id: str) -> None:
     st.session_state["bench.seconds"] = time.perf_counter() - began
 
 
-def write_steps(writer: object, first: int, count: int) -> None:
-    """Log `count` steps after step `first`, with the start of the run or an epoch where one falls."""
+def write_steps(writer: object, first: int, count: int, *, logged_every: int = 1) -> None:
+    """Log `count` steps after step `first`, or every so many of them, with the start of the run or an epoch where one falls."""
     from cifar_tl.runs.events import Epoch, Phase, Started, Step
     from cifar_tl.runs.log import EventWriter
 
@@ -104,9 +104,12 @@ def write_steps(writer: object, first: int, count: int) -> None:
         )  # fmt: skip
     for step in range(first + 1, first + count + 1):
         epoch = step / steps_per_epoch
-        writer.write(
-            Step(step=step, epoch=epoch, loss=4 / epoch, batch_accuracy=0.5, learning_rate=0.01, images_per_second=200.0, eta_seconds=9.0)
-        )
+        if step % logged_every == 0:
+            writer.write(
+                Step(
+                    step=step, epoch=epoch, loss=4 / epoch, batch_accuracy=0.5, learning_rate=0.01, images_per_second=200.0, eta_seconds=9.0
+                )
+            )  # fmt: skip
         if step % steps_per_epoch == 0:
             writer.write(
                 Epoch(

@@ -3,11 +3,12 @@
     python -m bench.throughput [--models efficientnet_lite0 resnet18] [--sizes 64 128 224] [--contenders ours bare ...] [--json]
 
 `ours` is the real thing: rows drawn from the store, flip and crop, resizing, the trainer's step with its sums and its reports. What the
-others are is in `bench.peers`. The whole network trains. Batch norms are frozen where the weights are pretrained, as in this program's
-default (`--train-batch-norm` trains them too, as the peers do); a network without weights trains them in any case.
+others are is in `bench.peers`. The whole network trains. Batch norms are frozen, as in this program's default (`--train-batch-norm`
+trains them too, as the peers do). Weights that are not on this machine are made up, not downloaded: speed does not depend on them.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,8 +25,7 @@ FUNCTIONS = {
     "reference": "bench.peers:reference",
     "tuned": "bench.peers:tuned",
 }
-# ResNet's weights need a download, which a benchmark should not; the speed does not depend on them.
-WEIGHTS = {"efficientnet_lite0": "default"}
+_LEARNING_RATE = 1e-5  # weights that are made up must not run away while the clock runs
 COLUMNS = (
     Column("model", "model"),
     Column("image_size", "px", "d"),
@@ -43,7 +43,8 @@ COLUMNS = (
 
 def main() -> int:
     options = _parser().parse_args()
-    rows = [_measured(row, options) for row in _cases(options)]
+    with tempfile.TemporaryDirectory() as made_up:
+        rows = [_measured(row, options, weights_for(row["model"], Path(made_up))) for row in _cases(options)]
     add_ratios(rows, "images_per_second", OURS, ("model", "image_size"))
     report(rows, COLUMNS, as_json=options.json)
     return 1 if any("error" in row for row in rows) else 0
@@ -66,22 +67,44 @@ def _parser() -> argparse.ArgumentParser:
 
 def _cases(options: argparse.Namespace) -> Iterator[Row]:
     for model in options.models:
-        weights = WEIGHTS.get(model, "none")
         for image_size in options.sizes:
             for contender in options.contenders:
                 is_peer = contender in ("reference", "tuned")
-                frozen = weights != "none" and not options.train_batch_norm and not is_peer
-                batch_norm = "frozen" if frozen else "trained"
-                yield {"model": model, "weights": weights, "image_size": image_size, "contender": contender, "batch_norm": batch_norm}
+                batch_norm = "trained" if options.train_batch_norm or is_peer else "frozen"
+                yield {"model": model, "image_size": image_size, "contender": contender, "batch_norm": batch_norm}
 
 
-def _measured(row: Row, options: argparse.Namespace) -> Row:
+def weights_for(model: str, made_up: Path) -> dict[str, str]:
+    """Environment in which the network has weights: its own where they are on this machine, else random ones in the folder `made_up`."""
+    from cifar_tl.models.catalog import weights_on_disk, weights_path
+
+    if weights_on_disk(model):
+        return {}
+    import torch
+    import torchvision
+
+    environment = {"TORCH_HOME": str(made_up)}
+    before = os.environ | {}
+    os.environ.update(environment)
+    try:
+        path = weights_path(model, "default")
+        assert path is not None
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(torchvision.models.get_model(model, weights=None).state_dict(), path)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return environment
+
+
+def _measured(row: Row, options: argparse.Namespace, environment: dict[str, str]) -> Row:
     """The row of a case with what was measured of it."""
     from bench.peers import default_workers
     from cifar_tl.devices import cpu_count
 
     contender = row["contender"]
-    settings: dict[str, Any] = {key: row[key] for key in ("model", "weights", "image_size")}
+    settings: dict[str, Any] = {key: row[key] for key in ("model", "image_size")} | {"weights": "default"}
     settings |= {"device": options.device, "source": options.source, "batch": options.batch, "timing": timing(options)}
     if contender == "reference":
         settings |= {"batch": options.reference_batch, "workers": _given(options.reference_workers, default_workers())}
@@ -90,7 +113,7 @@ def _measured(row: Row, options: argparse.Namespace) -> Row:
     else:
         settings["frozen_batch_norm"] = row["batch_norm"] == "frozen"
     used = {key: settings[key] for key in ("batch", "workers") if key in settings}
-    return row | used | run_contender(FUNCTIONS[contender], settings)
+    return row | used | run_contender(FUNCTIONS[contender], settings, environment=environment)
 
 
 def _given(value: int | None, default: int) -> int:
@@ -107,7 +130,7 @@ def ours(
 
     config = make_config(
         source=source, backbone=model, weights=weights, device=device, image_size=image_size, batch_size=batch,
-        trainable="everything", freeze_batch_norm=frozen_batch_norm, flip=True, crop=True,
+        trainable="everything", freeze_batch_norm=frozen_batch_norm, flip=True, crop=True, learning_rate=_LEARNING_RATE,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         prepared, trainer = start(config, Path(folder))

@@ -21,6 +21,7 @@ from cifar_tl.models import catalog
 from cifar_tl.paths import RunFolder
 from cifar_tl.presets import preset
 from cifar_tl.runs import launcher, store
+from cifar_tl.runs import pack as run_pack
 from cifar_tl.runs import queue as run_queue
 from cifar_tl.runs.events import Completed, Failed
 from cifar_tl.runs.history import RunHistory
@@ -43,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
         "predict": predict,
         "evaluate": evaluate,
         "shrink": shrink,
+        "pack": pack,
+        "unpack": unpack,
     }[name](options)
 
 
@@ -216,6 +219,29 @@ def shrink(options: argparse.Namespace) -> int:
     size = sum(file.stat().st_size for file in small.path.rglob("*") if file.is_file())
     _say(options, f"{small.run_id}: {size / 1e6:.1f} MB in {small.path}")
     return _finish(options, {"run_id": small.run_id, "run_dir": str(small.path), "bytes": size})
+
+
+def pack(options: argparse.Namespace) -> int:
+    target = Path(options.file or f"{options.run_id}.zip")
+    temporary = target.with_name(f".{target.name}.writing")
+    try:
+        run_pack.pack_run(options.run_id, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        raise RunInvalid(f"{target} cannot be written: {error.strerror or error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    _say(options, f"{target}: {target.stat().st_size / 1e6:.1f} MB")
+    return _finish(options, {"run_id": options.run_id, "file": str(target), "bytes": target.stat().st_size})
+
+
+def unpack(options: argparse.Namespace) -> int:
+    try:
+        run_id = run_pack.unpack_run(Path(options.file))
+    except OSError as error:
+        raise RunInvalid(f"{options.file} cannot be unpacked: {error.strerror or error}.") from error
+    _say(options, f"run {run_id}")
+    return _finish(options, {"run_id": run_id})
 
 
 class _SourceBar:

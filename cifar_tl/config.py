@@ -356,6 +356,12 @@ class RunConfig(BaseModel):
         ge=0,
         le=100_000,
     )
+    tensorboard: bool = setting(
+        False,
+        title="TensorBoard files",
+        help="Write the curves for TensorBoard too, into the run's folder. Needs the package tensorboard.",
+        section="Hardware",
+    )
     log_every_steps: int = setting(
         10,
         title="Log interval",

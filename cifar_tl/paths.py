@@ -122,6 +122,11 @@ class RunFolder:
         return self.path / "queue.front"
 
     @property
+    def tensorboard(self) -> Path:
+        """Event files for TensorBoard, where a run was asked to write them."""
+        return self.path / "tensorboard"
+
+    @property
     def evaluation(self) -> Path:
         return self.path / "evaluation"
 

@@ -31,6 +31,7 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("cifar_tl.data.decode", 1),
     ("cifar_tl.evaluation.arrays", 1),
     ("cifar_tl.evaluation.analysis", 1),
+    ("cifar_tl.evaluation.comparison", 1),
     ("cifar_tl.devices", 2),
     ("cifar_tl.data", 2),
     ("cifar_tl.models", 2),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cifar_tl.data.store import Split, StoredRows
+from cifar_tl.data.store import Split
 from cifar_tl.runs.store import Preprocessing
 
 # A data set lives on the GPU when it takes at most this share of the memory that is free there.
@@ -57,7 +57,7 @@ class ImageBatches:
         self.rows_N = np.asarray(rows_N, np.int64)
         self.labels_N = torch.from_numpy(np.asarray(labels_N, np.int64)).to(device)
         self.device = device
-        self._images = StoredRows(split.images_NHWC)
+        self._images = split.image_rows
         self._resident = self._upload() if device.type == "cuda" and self._fits_on_gpu() else None
 
     def __len__(self) -> int:

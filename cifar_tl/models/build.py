@@ -114,6 +114,17 @@ class Classifier(nn.Module):
         self.head.requires_grad_(True)
         self.train(self.training)
 
+    def trained_state(self) -> dict[str, torch.Tensor]:
+        """Parameters and statistics of what trains: all that a run changes, since the rest is as it was built."""
+        frozen = tuple(f"stages.{index}." for index in range(self._first_trained))
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(frozen)}
+
+    def load_trained_state(self, state: dict[str, torch.Tensor]) -> None:
+        """What `trained_state` gave, perhaps of a network of which less trained. Raises RuntimeError if it is of another network."""
+        unknown = self.load_state_dict(state, strict=False).unexpected_keys
+        if unknown:
+            raise RuntimeError(f"unexpected tensors: {', '.join(unknown[:3])}")
+
     def set_freeze_batch_norm(self, is_frozen: bool) -> None:
         """Keep running means and variances as they are, also while training; scale and shift still train."""
         self._is_batch_norm_frozen = is_frozen

@@ -61,10 +61,10 @@ class WeightAverage:
         self._updates = 0
 
     def state(self) -> dict[str, Any]:
-        return {"weights": self.classifier.state_dict(), "updates": self._updates}
+        return {"weights": self.classifier.trained_state(), "updates": self._updates}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.classifier.load_state_dict(state["weights"])
+        self.classifier.load_trained_state(state["weights"])
         self._updates = state["updates"]
 
     @torch.no_grad()

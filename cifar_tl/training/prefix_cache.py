@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
-from cifar_tl.data.store import StoredRows
+from cifar_tl.data.store import KEPT_IN_MEMORY, StoredRows
 from cifar_tl.paths import prefix_cache_root
 
 PLAIN, MIRRORED = "plain", "mirrored"
@@ -42,7 +42,6 @@ _CHUNKS_PER_COMMIT = 8  # a killed run repeats at most this many
 _SHARE_OF_FREE_DISK = 0.5
 _NOT_COMPUTED = 0
 _LAYOUT = 2  # of the files; raised when it changes, so that older ones are not read
-_KEPT_IN_MEMORY = 160 * 2**20  # an array of pooled features is; larger activations are read as they are needed
 
 # numpy has no bfloat16: its 16 bits are stored as they are.
 _STORED_DTYPE: dict[torch.dtype, np.dtype] = {
@@ -136,7 +135,7 @@ class PrefixCache:
     def _rows(self, split: str, split_size: int, view: str) -> StoredRows:
         array = self._open.get((split, view))
         if array is None:
-            array = self._open[(split, view)] = StoredRows(self._array(split, view, split_size, "r"), keep_bytes=_KEPT_IN_MEMORY)
+            array = self._open[(split, view)] = StoredRows(self._array(split, view, split_size, "r"), keep_bytes=KEPT_IN_MEMORY)
         return array
 
     def _from_stored(self, stored: np.ndarray) -> torch.Tensor:

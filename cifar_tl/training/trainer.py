@@ -120,7 +120,7 @@ class Trainer:
         """Everything that the next step depends on, except `Progress`. Refers to the living tensors: write it before the next step."""
         return {
             "first_epoch": self.leg.first_epoch,
-            "weights": self.classifier.state_dict(),
+            "weights": self.classifier.trained_state(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state() if self.average else None,
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
@@ -131,7 +131,7 @@ class Trainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken. Rates and decays stay those of the settings, which may have been changed."""
-        self.classifier.load_state_dict(state["weights"])
+        self.classifier.load_trained_state(state["weights"])
         if state["first_epoch"] != self.leg.first_epoch:
             # Taken at the end of the leg before: this one begins as it would have begun then.
             self.average = WeightAverage(self.classifier, self.config.ema_decay) if self.config.ema_decay else None

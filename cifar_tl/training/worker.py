@@ -8,8 +8,10 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
+from cifar_tl.config import RunConfig
 from cifar_tl.errors import CifarTLError, RunActive
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.events import Event, Failed, Phase, Stopped
@@ -50,13 +52,33 @@ def _run(folder: RunFolder, log: EventWriter, should_stop: Callable[[], bool]) -
         with device_for(folder, device_slots(config.device), tell=tell, should_stop=should_stop) as device:
             if device is None:
                 return _stopped_while_waiting(folder)
-            return train(config, folder, emit=log.write, should_stop=should_stop, is_resumed=is_resumed, device=device)
+            with _board_for(config, folder) as draw:
+
+                def emit(event: Event) -> None:
+                    log.write(event)
+                    draw(event)
+
+                ending = train(config, folder, emit=emit, should_stop=should_stop, is_resumed=is_resumed, device=device)
+                draw(ending)
+            return ending
     except CifarTLError as error:
         traceback.print_exc()
         return Failed(error=type(error).__name__, message=str(error), seconds=time.monotonic() - began)
     except Exception as error:
         traceback.print_exc()
         return Failed(error=type(error).__name__, message=_explain(error), seconds=time.monotonic() - began)
+
+
+@contextmanager
+def _board_for(config: RunConfig, folder: RunFolder) -> Iterator[Callable[[Event], object]]:
+    """TensorBoard hears every event where a person wants it; else nobody does."""
+    if not config.tensorboard:
+        yield lambda _event: None
+        return
+    from cifar_tl.training.tensorboard import TensorBoardLog
+
+    with closing(TensorBoardLog(folder.tensorboard)) as board:
+        yield board.write
 
 
 def _stopped_while_waiting(folder: RunFolder) -> Stopped:

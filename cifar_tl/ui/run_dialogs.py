@@ -1,5 +1,6 @@
 """What a person says about a run, and whether it stays: the dialogs Annotate and Delete, and the trash. Shown by the Runs page."""
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -7,11 +8,15 @@ import streamlit as st
 
 from cifar_tl.errors import CifarTLError
 from cifar_tl.runs.annotations import MAX_NAME_LENGTH, MAX_NOTE_LENGTH, MAX_TAGS, annotate
+from cifar_tl.runs.pack import pack_run, unpack_run
 from cifar_tl.runs.summary import RunSummary
 from cifar_tl.runs.trash import delete_run, deleted_runs, empty_trash, restore_run
 from cifar_tl.ui.widgets import page_boundary, plain, show_error
 
 _DIALOG = "runs.dialog"  # session key: "annotate" or "delete" while that dialog is open, so that a rerun of the page keeps it open
+IMPORTED = "runs.imported"  # session key: the id of the run that was imported last
+_IMPORTS = "runs.imports"  # session key: how many have been
+MOST_BYTES_TO_DOWNLOAD = 500 * 10**6
 _MOST_LISTED = 20
 
 
@@ -72,6 +77,50 @@ def _delete(run: RunSummary) -> None:
             st.rerun()
         if st.button("Move to trash", type="primary", icon=":material/delete:", key="runs.delete"):
             _act_and_close(delete_run, run.run_id)
+
+
+def export_button(run: RunSummary) -> None:
+    """The run as one file, packed when it is asked for."""
+    is_large, is_active = run.size_bytes > MOST_BYTES_TO_DOWNLOAD, run.status.is_active
+    why_not = (
+        "A running run cannot be exported."
+        if is_active
+        else f"Larger than {MOST_BYTES_TO_DOWNLOAD // 10**6} MB: use python -m cifar_tl pack {run.run_id}"
+        if is_large
+        else "All of it in one .zip file, to be opened on another machine."
+    )
+    st.download_button(
+        "Export",
+        lambda: _packed(run.run_id),
+        f"{run.run_id}.zip",
+        "application/zip",
+        icon=":material/download:",
+        on_click="ignore",
+        disabled=is_large or is_active,
+        help=why_not,
+    )
+
+
+def _packed(run_id: str) -> bytes:
+    buffer = io.BytesIO()
+    pack_run(run_id, buffer)
+    return buffer.getvalue()
+
+
+def show_import() -> None:
+    """Take in a run that was exported elsewhere."""
+    with st.popover("Import", icon=":material/upload:"):
+        file = st.file_uploader("A run's .zip file", type="zip", key=f"runs.import.{st.session_state.get(_IMPORTS, 0)}")
+        if file is None:
+            return
+        try:
+            run_id = unpack_run(file)
+        except (CifarTLError, OSError) as error:
+            st.error(plain(str(error)), icon=":material/error:")
+            return
+    st.session_state[_IMPORTS] = st.session_state.get(_IMPORTS, 0) + 1  # an empty uploader for the next one
+    st.session_state[IMPORTED] = run_id
+    st.rerun()
 
 
 def show_trash() -> None:

@@ -1,12 +1,16 @@
 """Whole runs in this process on a small part of shapes: what is written, what is said, what is learned."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data.sources import prepare
@@ -14,11 +18,14 @@ from cifar_tl.errors import NonFiniteLoss, SettingsError
 from cifar_tl.evaluation.arrays import load_evaluation
 from cifar_tl.inference import Predictor
 from cifar_tl.models.build import Classifier
-from cifar_tl.paths import RunFolder, prefix_cache_root
-from cifar_tl.runs.events import Completed, Epoch, Event, Phase, Resumed, Started, Step, Stopped, Warned
-from cifar_tl.runs.store import read_manifest, write_json
-from cifar_tl.training.checkpoint import load_checkpoint
+from cifar_tl.paths import PROJECT_ROOT, RunFolder, prefix_cache_root
+from cifar_tl.runs.events import Completed, Epoch, Event, Failed, Phase, Resumed, Started, Step, Stopped, Warned
+from cifar_tl.runs.history import RunHistory
+from cifar_tl.runs.log import EventReader
+from cifar_tl.runs.store import RunFollower, RunStatus, read_manifest, write_json
+from cifar_tl.training.checkpoint import load_checkpoint, load_weights
 from cifar_tl.training.loop import train
+from tests.small_disk import mounted_disk
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -296,6 +303,65 @@ def test_a_batch_of_one_that_does_not_fit_is_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(Classifier, "forward_suffix", no_memory)
     with pytest.raises(torch.OutOfMemoryError):
         run(small(trainable="everything", epochs=1), tmp_path)
+
+
+def work(folder: RunFolder, **environment: str) -> int:
+    """A worker process of its own; its exit code."""
+    command = [sys.executable, "-m", "cifar_tl", "worker", str(folder.path)]
+    return subprocess.run(command, cwd=PROJECT_ROOT, env=os.environ | environment, check=False, capture_output=True).returncode
+
+
+def test_a_full_disk_fails_the_run_in_words_and_what_was_whole_stays_whole(tmp_path):
+    with mounted_disk(tmp_path / "small", "20m") as disk:  # room for the weights once, not for the next ones beside them
+        folder = RunFolder(disk / "run")
+        folder.path.mkdir()
+        config = small(epochs=6, images_per_class=40, image_size=64, learning_rate=0.02)
+        write_json(folder.config, config.model_dump(mode="json"))
+        assert work(folder) == 1
+        events = [record.event for record in EventReader(folder.events).read_new()]
+        end = events[-1]
+        assert isinstance(end, Failed)
+        assert end.message.startswith("No space left on device")
+        assert "What was saved before is whole" in end.message
+        assert RunFollower(folder).update() is RunStatus.FAILED
+        finished = of_type(events, Epoch)
+        assert finished
+        state, problem = load_checkpoint(folder)
+        assert state
+        assert (state["progress"]["epoch"], problem) == (finished[-1].epoch, "")
+        load_weights(folder.best_weights, Predictor.from_run(folder.path).classifier)
+        assert not [path.name for path in folder.path.iterdir() if path.name.startswith(".")]
+
+
+def test_tensorboard_gets_the_curves_of_the_log_also_when_the_run_is_resumed(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    write_json(folder.config, small(tensorboard=True, epochs=1).model_dump(mode="json"))
+    assert work(folder) == 0
+    write_json(folder.config, small(tensorboard=True, epochs=2).model_dump(mode="json"))
+    assert work(folder) == 0
+    board = EventAccumulator(str(folder.tensorboard))
+    board.Reload()
+    history = RunHistory()
+    history.extend(EventReader(folder.events).read_new())
+    drawn = [(event.step, event.value) for event in board.Scalars("accuracy/dev")]
+    assert drawn == [(epoch.step, pytest.approx(epoch.dev_accuracy)) for epoch in history.epochs]
+    assert [event.step for event in board.Scalars("batch/loss")] == [step.step for step in history.steps]
+    assert isinstance(history.terminal, Completed)
+    assert board.Scalars("accuracy/test")[-1].value == pytest.approx(history.terminal.test_accuracy)
+
+
+def test_without_tensorboard_the_run_says_how_to_get_it(tmp_path):
+    absent = tmp_path / "path" / "tensorboard" / "__init__.py"
+    absent.parent.mkdir(parents=True)
+    absent.write_text("raise ImportError")
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    write_json(folder.config, small(tensorboard=True).model_dump(mode="json"))
+    assert work(folder, PYTHONPATH=str(tmp_path / "path")) == 1
+    end = EventReader(folder.events).read_new()[-1].event
+    assert isinstance(end, Failed)
+    assert "pip install tensorboard" in end.message
 
 
 def test_train_longer_goes_on_where_the_run_ended(tmp_path):

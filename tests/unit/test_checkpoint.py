@@ -11,6 +11,7 @@ import torch
 from cifar_tl.errors import RunInvalid
 from cifar_tl.paths import RunFolder
 from cifar_tl.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from tests.small_disk import mounted_disk
 
 
 @pytest.fixture
@@ -83,14 +84,8 @@ def test_a_checkpoint_with_code_in_it_is_not_loaded(folder):
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one MiB."""
-    path = tmp_path / "small"
-    path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)], capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"this user may not mount a file system: {mounted.stderr.strip()}")
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
+    with mounted_disk(tmp_path / "small", "1m") as path:
+        yield path
 
 
 def test_a_full_disk_is_an_error_of_the_disk_and_leaves_the_checkpoint_before(small_disk):

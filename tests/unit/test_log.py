@@ -173,3 +173,38 @@ def test_the_last_word_finds_room_on_a_full_disk(tmp_path, monkeypatch):
     assert [record.event for record in reader.read_new()] == [warned(2)]
     assert reader.damaged_lines == 0
     assert not (tmp_path / ".reserve").exists()
+
+
+def test_of_a_very_long_log_some_steps_are_parsed_and_all_that_is_new(tmp_path, monkeypatch):
+    monkeypatch.setattr("cifar_tl.runs.log._ALL_PARSED_BYTES", 20_000)
+    monkeypatch.setattr("cifar_tl.runs.log._BLOCK_BYTES", 3_000)
+    path = tmp_path / "events.jsonl"
+    reader = EventReader(path)
+    with EventWriter(path) as log:
+        for number in range(1, 2001):
+            log.write(step(number))
+            if number % 500 == 0:
+                log.write(warned(number))
+        records = [record.event for record in reader.read_new()]
+        steps = [event.step for event in records if isinstance(event, Step)]
+        assert [event for event in records if isinstance(event, Warned)] == [warned(number) for number in (500, 1000, 1500, 2000)]
+        assert len(steps) < 300
+        assert steps[-50:] == list(range(1951, 2001))
+        assert steps == sorted(set(steps))
+        for number in range(2001, 2011):
+            log.write(step(number))
+        assert [record.event.step for record in reader.read_new()] == list(range(2001, 2011))
+    assert reader.damaged_lines == 0
+
+
+def test_a_line_longer_than_a_block_is_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("cifar_tl.runs.log._BLOCK_BYTES", 10)
+    path = tmp_path / "events.jsonl"
+    reader = EventReader(path)
+    with EventWriter(path) as log:
+        log.write(warned(1))
+        log.write(warned(2))
+    assert [record.event for record in reader.read_new()] == [warned(1), warned(2)]
+    with path.open("ab") as file:
+        file.write(b'{"torn')
+    assert reader.read_new() == []

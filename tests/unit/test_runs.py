@@ -276,3 +276,17 @@ def test_a_worker_that_ended_before_its_first_word_has_failed(root):
     folder.worker_log.write_text("ImportError: no torch here\n")
     assert summarize("r").status is RunStatus.FAILED
     assert "before it could say anything" in summarize("r").message
+
+
+def test_two_dashboards_that_resume_one_run_start_one_worker(root, monkeypatch):
+    folder = with_checkpoint(root, status="stopped")
+    held = []
+    # What a worker does with the lock it is handed.
+    monkeypatch.setattr(launcher, "_spawn", lambda _folder, lock: held.append(os.dup(lock)))
+    launcher.resume_run("r")
+    events = folder.events.read_bytes()
+    with pytest.raises(RunActive):
+        launcher.resume_run("r")
+    assert folder.events.read_bytes() == events
+    assert len(held) == 1
+    os.close(held[0])

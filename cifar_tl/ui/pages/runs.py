@@ -8,8 +8,9 @@ from cifar_tl.runs.store import RunStatus, find_run
 from cifar_tl.runs.summary import RunSummary
 from cifar_tl.ui import form_values, state
 from cifar_tl.ui.cached import follower, summaries
+from cifar_tl.ui.compare_views import MOST_RUNS, RUNS_PARAMETER
 from cifar_tl.ui.resume import resume_controls
-from cifar_tl.ui.run_dialogs import open_dialog, show_dialog, show_trash
+from cifar_tl.ui.run_dialogs import IMPORTED, export_button, open_dialog, show_dialog, show_import, show_trash
 from cifar_tl.ui.runs_table import filtered, runs_table
 from cifar_tl.ui.widgets import RUN_PARAMETER, page_boundary, plain, status_badge
 
@@ -23,7 +24,7 @@ def page() -> None:
     runs = summaries()
     if not runs:
         _no_runs()
-        show_trash()
+        _aside()
         return
     is_any_active = any(run.status.is_active for run in runs)
     # Only the table refreshes itself, so an open dialog stays; it asks for the whole page when a run has ended.
@@ -32,10 +33,19 @@ def page() -> None:
     if len(chosen) == 1:
         _show_chosen(chosen[0], sorted({tag for run in runs for tag in run.annotations.tags}))
     elif chosen:
-        st.caption(f"{len(chosen)} runs are chosen. Choose one of them to open, explore, annotate or delete it.")
+        _compare(chosen)
     else:
-        st.caption("Choose a run to open, explore, annotate or delete it.")
-    show_trash()
+        st.caption("Choose a run to open, explore, annotate or delete it, or several to compare them.")
+    _aside()
+
+
+def _aside() -> None:
+    """What comes in and what went out."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        show_import()
+        show_trash()
+        if imported := st.session_state.pop(IMPORTED, None):
+            st.caption(f"Imported: {plain(imported)}")
 
 
 def _no_runs() -> None:
@@ -58,6 +68,15 @@ def _table(was_any_active: bool) -> None:
     if now_chosen != chosen or was_any_active != is_any_active:
         st.session_state[_CHOSEN] = now_chosen
         st.rerun()
+
+
+def _compare(chosen: list[RunSummary]) -> None:
+    too_many = len(chosen) > MOST_RUNS
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{len(chosen)} runs**", width="content")
+        why_not = f"At most {MOST_RUNS} runs can be compared." if too_many else None
+        if st.button("Compare", icon=":material/compare_arrows:", type="primary", disabled=too_many, help=why_not):
+            st.switch_page(f"{PAGES}/compare.py", query_params={RUNS_PARAMETER: ",".join(run.run_id for run in chosen)})
 
 
 def _show_chosen(run: RunSummary, known_tags: list[str]) -> None:
@@ -116,6 +135,7 @@ def _keep_actions(run: RunSummary) -> None:
         if st.button("Back to the list" if now.is_archived else "Archive", icon=":material/archive:", help="Archived runs are not listed."):
             annotate(run.run_id, is_archived=not now.is_archived)
             st.rerun()
+        export_button(run)
         why_not = "A running run cannot be deleted. Open it and stop it first." if is_active else None
         st.button("Delete", icon=":material/delete:", disabled=is_active, help=why_not, on_click=open_dialog, args=("delete",))
 
