@@ -68,7 +68,8 @@ def save_evaluation(path: Path, evaluation: Evaluation, *, compressed: bool = Fa
 def load_evaluation(path: Path) -> Evaluation:
     """Raises FileNotFoundError if there is none, RunInvalid if it is damaged. No pickle is ever read."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: given the path of a damaged file, numpy leaves it open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return Evaluation(**{name: file[name] for name in _ARRAYS}, store_split=str(file["store_split"]))
     except FileNotFoundError:
         raise

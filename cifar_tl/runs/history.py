@@ -22,17 +22,18 @@ class RunHistory:
     terminal: Completed | Stopped | Failed | None = None
     first_time: float | None = None
     last_time: float | None = None
+    version: int = 0  # grows with every event
     seconds_before: float = 0.0  # spent before the run was last resumed
 
     def extend(self, records: Iterable[Record]) -> bool:
         """Fold more records in; True if there were any."""
-        count = 0
+        before = self.version
         for record in records:
-            count += 1
+            self.version += 1
             self.first_time = record.time if self.first_time is None else self.first_time
             self.last_time = record.time
             self._fold(record.event, record.time)
-        return count > 0
+        return self.version > before
 
     def _fold(self, event: Event, time: float) -> None:
         if isinstance(event, Step):

@@ -139,8 +139,8 @@ class EventReader:
         return [record for line in lines if (record := self._parse(line))]
 
     def _wanted(self, lines: list[bytes], stride: int) -> list[bytes]:
-        if self._left_out:
-            lines = [line for line in lines[:-1] if not any(mark in line for mark in self._left_out)] + lines[-1:]
+        for mark in self._left_out:
+            lines = [line for line in lines[:-1] if mark not in line] + lines[-1:]
         if stride == 1:
             return lines
         kept = []

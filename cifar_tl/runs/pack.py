@@ -9,6 +9,7 @@ whole as large as the bounds allow; nothing of it is executed (weights and array
 import shutil
 import stat
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -49,7 +50,7 @@ def unpack_run(source: Path | BinaryIO) -> str:
         with zipfile.ZipFile(source) as archive:
             run_id, members = _checked(archive)
             return _unpack(archive, run_id, members)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise RunInvalid(f"This is no .zip file that can be read: {error}.") from error
 
 

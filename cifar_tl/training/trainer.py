@@ -27,6 +27,7 @@ from cifar_tl.training.plan import Leg, image_sizes
 from cifar_tl.training.prepare import Prepared
 
 _LOGGED_STEPS_PER_EPOCH = 5  # at least, however short the epoch
+_64_BITS = 2**64 - 1
 
 
 @dataclass
@@ -179,12 +180,11 @@ class Trainer:
         weights = self.class_weights
         images = weights[targets].sum() if weights is not None and targets.ndim == 1 else len(targets)
         hard_targets = targets if targets.ndim == 1 else targets.argmax(1)
-        losses: list[torch.Tensor] = []
-        rights: list[torch.Tensor] = []
+        self._step_loss, self._step_right = torch.zeros((), device=self.device), torch.zeros((), device=self.device, dtype=torch.int64)
+        whole = (batch, targets, hard_targets)
+        parts = [whole] if self._parts == 1 else zip(*(tensor.chunk(self._parts) for tensor in whole), strict=True)
         try:
-            for part, part_targets, part_classes in zip(
-                batch.chunk(self._parts), targets.chunk(self._parts), hard_targets.chunk(self._parts), strict=True
-            ):
+            for part, part_targets, part_classes in parts:
                 with self.compute.autocast():
                     logits = self._forward(part, self.inputs.boundary)
                 smoothing = self.config.label_smoothing
@@ -193,13 +193,12 @@ class Trainer:
                     loss.backward()
                 else:
                     self.accelerator.backward(loss)
-                losses.append(loss.detach())
-                rights.append((logits.detach().argmax(1) == part_classes).sum())
+                self._step_loss += loss.detach()
+                self._step_right += (logits.detach().argmax(1) == part_classes).sum()
         except torch.OutOfMemoryError:
             if self._parts >= len(targets):
                 raise
             return False
-        self._step_loss, self._step_right = torch.stack(losses).sum(), torch.stack(rights).sum()
         return True
 
     def _halve_parts(self, batch_size: int) -> None:
@@ -281,7 +280,7 @@ def is_compiled(config: RunConfig, device: torch.device) -> bool:
 
 def seed_step(seed: int, step: int, device: torch.device) -> torch.Generator:
     """The generator of one step; dropout, which takes none, draws from torch's own, seeded alike."""
-    step_seed = int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+    step_seed = _scrambled(seed, step)
     # Not torch.manual_seed: where CUDA is not in use it keeps every call for later, traceback and all (0.6 ms a step).
     torch.default_generator.manual_seed(step_seed)
     if device.type == "cuda":
@@ -289,6 +288,19 @@ def seed_step(seed: int, step: int, device: torch.device) -> torch.Generator:
     elif device.type == "mps":
         torch.mps.manual_seed(step_seed)
     return torch.Generator(device).manual_seed(step_seed)
+
+
+def _scrambled(seed: int, step: int) -> int:
+    """63 bits in which neighbouring seeds and steps have nothing in common: SplitMix64 (Steele, Lea and Flood 2014) of both."""
+    state = (_splitmix64(seed) + step) & _64_BITS
+    return _splitmix64(state) >> 1
+
+
+def _splitmix64(state: int) -> int:
+    state = (state + 0x9E3779B97F4A7C15) & _64_BITS
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _64_BITS
+    return state ^ (state >> 31)
 
 
 def _class_weights(labels_N: np.ndarray, num_classes: int, device: torch.device) -> torch.Tensor:

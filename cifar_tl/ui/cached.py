@@ -1,5 +1,6 @@
 """Every st.cache_* wrapper of the dashboard, each bounded. Caches hold what is derived from files and may be dropped at any time."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from typing import Any
 import streamlit as st
 
 from cifar_tl.answers import EpochEstimate, Hardware
+from cifar_tl.config import RunConfig
 from cifar_tl.data import sources
 from cifar_tl.data.sources import SourceStatus
 from cifar_tl.errors import CifarTLError, PredictionProcessDied, RunNotFound
 from cifar_tl.paths import RunFolder
-from cifar_tl.runs.store import RunFollower, find_run, is_alive, run_ids
+from cifar_tl.runs.store import RunFollower, RunManifest, find_run, is_alive, read_config, read_manifest, run_ids
 from cifar_tl.runs.summary import RunSummary, summarize
+from cifar_tl.ui.charts.curves import Chart
 from cifar_tl.ui.image_fetch import Fetch, WantedImages
 from cifar_tl.ui.live_plot import ensure_plotly_js
 from cifar_tl.ui.predictor import PredictionProcess, result_of
@@ -46,6 +49,36 @@ def follower(run_id: str) -> RunFollower:
 @st.cache_resource(max_entries=MAX_FOLLOWERS, show_spinner=False)
 def _follower(path: str) -> RunFollower:
     return RunFollower(RunFolder(Path(path)))
+
+
+def settings_of(folder: RunFolder) -> tuple[RunConfig, RunManifest | None]:
+    """What was asked of a run, and what it became, read again when a file changes. Raises RunInvalid."""
+    return _settings_of(str(folder.path), file_stamp(folder.config), file_stamp(folder.manifest))
+
+
+@st.cache_resource(max_entries=MAX_FOLLOWERS, show_spinner=False)
+def _settings_of(path: str, *stamps: tuple[int, int]) -> tuple[RunConfig, RunManifest | None]:  # noqa: ARG001 - part of the cache's key
+    folder = RunFolder(Path(path))
+    return read_config(folder), read_manifest(folder)
+
+
+def drawn(folder: RunFolder, version: int, draw: Callable[[], list[Chart]]) -> list[Chart]:
+    """The charts of a run, drawn once for all who watch it: again when its history has another version."""
+    kept = _drawn(str(folder.path))
+    if kept.version != version:
+        kept.charts, kept.version = draw(), version
+    return kept.charts
+
+
+@dataclass
+class _Drawn:
+    version: int = -1
+    charts: list[Chart] = field(default_factory=list)
+
+
+@st.cache_resource(max_entries=MAX_FOLLOWERS, show_spinner=False)
+def _drawn(path: str) -> _Drawn:  # noqa: ARG001 - the cache's key
+    return _Drawn()
 
 
 def summaries() -> list[RunSummary]:

@@ -16,7 +16,7 @@ from cifar_tl.runs.annotations import read_annotations
 from cifar_tl.runs.events import Completed, Failed, Stopped
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.queue import move_to_front
-from cifar_tl.runs.store import RunManifest, RunStatus, read_config, read_manifest
+from cifar_tl.runs.store import RunManifest, RunStatus
 from cifar_tl.runs.summary import NO_WORD
 from cifar_tl.settings import CHOICE_LABELS
 from cifar_tl.ui import cached, state
@@ -59,16 +59,26 @@ class LiveRun:
 def load_run(run_id: str) -> LiveRun:
     """Raises RunNotFound, RunInvalid."""
     follower = cached.follower(run_id)
-    config, manifest = read_config(follower.folder), read_manifest(follower.folder)
+    config, manifest = cached.settings_of(follower.folder)
     status = follower.update()
     return LiveRun(follower.folder, config, manifest, follower.history, status)
 
 
 def show_live_view(run_id: str) -> None:
     """The whole view. Raises RunNotFound, RunInvalid."""
-    is_running = load_run(run_id).is_running
-    st.fragment(refreshing_body, run_every=REFRESH_SECONDS if is_running else None)(run_id, was_running=is_running)
+    run = load_run(run_id)
+    every = refresh_seconds(run) if run.is_running else None
+    st.fragment(refreshing_body, run_every=every)(run_id, was_running=run.is_running)
     _worker_log(cached.follower(run_id).folder)
+
+
+def refresh_seconds(run: LiveRun) -> float:
+    """As often as the run logs a step, within a second and two: looking more often shows nothing new, and twenty who watch add up."""
+    steps = run.history.steps
+    if len(steps) < 2:
+        return REFRESH_SECONDS
+    between = (steps[-1].step - steps[-2].step) * run.config.batch_size / steps[-1].images_per_second
+    return min(2 * REFRESH_SECONDS, max(REFRESH_SECONDS, between))
 
 
 @page_boundary()  # a fragment's own rerun does not pass through the page's
@@ -193,20 +203,25 @@ def _notes(run: LiveRun) -> None:
 
 def _charts(run: LiveRun) -> None:
     with_reference = run.config.source == "cifar100" and not run.config.classes
+    accuracy, loss, learning_rate = cached.drawn(run.folder, run.history.version, lambda: _draw(run.history, with_reference))
     left, right = st.columns(2)
     with left:
-        _chart("Accuracy", accuracy_chart(run.history, with_reference=with_reference), run, CHART_HEIGHT)
+        _chart("Accuracy", accuracy, run, CHART_HEIGHT)
     with right:
-        _chart("Loss", loss_chart(run.history), run, CHART_HEIGHT)
+        _chart("Loss", loss, run, CHART_HEIGHT)
     left, right = st.columns(2)
     with left:
-        _chart("Learning rate", learning_rate_chart(run.history), run, CHART_HEIGHT // 2 + 40)
+        _chart("Learning rate", learning_rate, run, CHART_HEIGHT // 2 + 40)
     with right:
         _warnings(run)
         st.caption(
             "Train and dev are measured alike at the end of each epoch: without augmentation, with the same weights. The faint line is "
             "measured on the augmented batches while they train; it tells that learning goes on and is not comparable with the other two."
         )
+
+
+def _draw(history: RunHistory, with_reference: bool) -> list[Chart]:
+    return [accuracy_chart(history, with_reference=with_reference), loss_chart(history), learning_rate_chart(history)]
 
 
 def _chart(title: str, chart: Chart, run: LiveRun, height: int) -> None:

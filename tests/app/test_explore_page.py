@@ -204,7 +204,14 @@ def test_failed_run_tells_why(roots: Path):
     assert FAILURE in texts(opened())
 
 
-@pytest.mark.parametrize("status", ["stopped", "lost", "empty"])
+def test_run_that_ended_before_its_first_word_tells_that(roots: Path):
+    make_run(roots, status="empty")
+    at = opened()
+    assert not at.exception
+    assert "ended before it could say anything" in texts(at)
+
+
+@pytest.mark.parametrize("status", ["stopped", "lost"])
 def test_run_without_weights_has_nothing_to_explore(roots: Path, status: str):
     make_run(roots, status=status)
     at = opened()

@@ -72,7 +72,7 @@ def test_only_runs_that_have_ended_are_packed(root):
     ("files", "words"),
     [
         ({}, "one folder"),
-        ({"config.json": CONFIG}, "one folder"),
+        ({"config.json": CONFIG}, "none of a run's files"),
         ({"r/config.json": CONFIG, "other/config.json": CONFIG}, "one folder"),
         ({"../r/config.json": CONFIG}, "one folder"),
         ({"/r/config.json": CONFIG}, "one folder"),

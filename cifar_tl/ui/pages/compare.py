@@ -68,7 +68,9 @@ def _short_names(runs: list[RunSummary]) -> list[str]:
 @page_boundary()
 def _curves(runs: list[RunSummary], names: list[str]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        curve = st.segmented_control("Curve", CURVES, format_func=lambda c: c.name, default=CURVES[0], required=True, key="compare.curve")
+        names_of_curves = [curve.name for curve in CURVES]
+        chosen = st.segmented_control("Curve", names_of_curves, default=names_of_curves[0], required=True, key="compare.curve")
+        curve = CURVES[names_of_curves.index(chosen)]
         axis = st.segmented_control("Against", ["Epochs", "Time"], default="Epochs", required=True, key="compare.axis")
     epochs = []
     for run in runs:
