@@ -156,8 +156,9 @@ def runs(options: argparse.Namespace) -> int:
 
 
 def _summary_json(row: RunSummary) -> dict[str, Any]:
-    values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "config"}
-    return values | {"config": row.config.model_dump(mode="json") if row.config else None}
+    values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name not in ("config", "annotations")}
+    config = row.config.model_dump(mode="json") if row.config else None
+    return values | {"config": config, "annotations": asdict(row.annotations)}
 
 
 def stop(options: argparse.Namespace) -> int:
