@@ -62,7 +62,7 @@ def _run(settings: dict[str, object], checkpoints: Path) -> Row:
     print(f"{settings['images_per_class']} images per class, seed {settings['seed']}", file=sys.stderr, flush=True)
     arguments = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     done = subprocess.run(
-        [sys.executable, "-m", "cifar_tl", "train", *arguments, "--json"],
+        [sys.executable, "-m", "cifar_tl", "train", *arguments, "--no-describe", "--json"],
         cwd=PROJECT_ROOT,
         env=os.environ | {"CIFAR_TL_CHECKPOINTS": str(checkpoints)},
         stdout=subprocess.PIPE,

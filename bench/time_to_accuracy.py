@@ -79,7 +79,7 @@ def _key(target: float) -> str:
 def _our_run(recipe: str, options: argparse.Namespace) -> Row:
     """One run of the command line."""
     named = " ".join([recipe, *options.settings]).strip()
-    arguments = ["--source", options.source, "--backbone", options.backbone, "--device", options.device, "--json"]
+    arguments = ["--source", options.source, "--backbone", options.backbone, "--device", options.device, "--no-describe", "--json"]
     arguments += ["--preset", recipe] if recipe else []
     for setting in options.settings:
         arguments += as_option(setting)

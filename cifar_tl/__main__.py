@@ -42,6 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = _add(commands, "evaluate", "evaluate the best weights of a run and store the arrays for Explore")
     evaluate.add_argument("run_id")
     evaluate.add_argument("--split", choices=("dev", "test"), default="test")
+    describe = _add(commands, "describe", "prepare what Explore shows: answers for training images, embeddings and their map")
+    describe.add_argument("run_id")
+    describe.add_argument("--lock-file", type=int, default=None, help=argparse.SUPPRESS)
     shrink = _add(commands, "shrink", "copy a completed run into a folder small enough to be handed on")
     shrink.add_argument("run_id")
     shrink.add_argument("name", help="of the copy, which is a run like any other")
@@ -53,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     worker = commands.add_parser("worker", help="(started by the program) the process of one run")
     worker.add_argument("run_dir")
     worker.add_argument("--lock-file", type=int, default=None, help="inherited file descriptor that holds the run's lock")
+    worker.add_argument("--draw-map", action="store_true", help="only draw the embedding map, which is the last thing that a worker does")
     return parser
 
 
@@ -95,9 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported after parsing: --help and wrong use answer at once.
     try:
         if options.command == "worker":
-            from cifar_tl.training.worker import run_worker
-
-            return run_worker(RunFolder(Path(options.run_dir).resolve()), options.lock_file)
+            return _work(RunFolder(Path(options.run_dir).resolve()), options)
         from cifar_tl import commands
 
         return commands.run(options)
@@ -107,6 +109,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except BrokenPipeError:
         return 1
+
+
+def _work(folder: RunFolder, options: argparse.Namespace) -> int:
+    if options.draw_map:
+        from cifar_tl.evaluation.embedding_map import run_map_drawer
+
+        return run_map_drawer(folder, options.lock_file)
+    from cifar_tl.training.worker import run_worker
+
+    return run_worker(folder, options.lock_file)
 
 
 def _fail(error: Exception, code: int) -> int:

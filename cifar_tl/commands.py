@@ -6,6 +6,7 @@ torch is imported by the commands that need it, so that `runs` and `stop` answer
 
 import argparse
 import json
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -17,10 +18,11 @@ from tqdm import tqdm
 from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data import sources
 from cifar_tl.errors import ImageUnreadable, RunInvalid, SettingsError
+from cifar_tl.evaluation.embeddings import is_described, load_embeddings, load_map
 from cifar_tl.models import catalog
 from cifar_tl.paths import RunFolder
 from cifar_tl.presets import preset
-from cifar_tl.runs import launcher, store
+from cifar_tl.runs import hold, launcher, store
 from cifar_tl.runs import pack as run_pack
 from cifar_tl.runs import queue as run_queue
 from cifar_tl.runs.events import Completed, Failed
@@ -29,6 +31,7 @@ from cifar_tl.runs.summary import RunSummary, summarize
 from cifar_tl.settings import settings
 
 _POLL_SECONDS = 0.2
+_SECONDS_TO_DESCRIBE = 3600.0  # how long a second process waits for the first
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         "stop": stop,
         "predict": predict,
         "evaluate": evaluate,
+        "describe": describe,
         "shrink": shrink,
         "pack": pack,
         "unpack": unpack,
@@ -212,6 +216,41 @@ def evaluate(options: argparse.Namespace) -> int:
     return _finish(options, {"run_id": options.run_id, "split": options.split} | facts)
 
 
+def describe(options: argparse.Namespace) -> int:
+    folder = store.find_run(options.run_id)
+    if reason := launcher.why_not_describe(folder):
+        raise RunInvalid(reason)
+    if options.lock_file is not None:
+        os.set_inheritable(options.lock_file, False)
+        return _describe(options, folder)
+    if store.is_alive(folder):
+        _say(options, f"{options.run_id} is being described already; waiting for that.")
+    with hold.held(folder, patience=_SECONDS_TO_DESCRIBE, asks_to_leave=False):
+        folder.stop_request.unlink(missing_ok=True)
+        return _describe(options, folder)
+
+
+def _describe(options: argparse.Namespace, folder: RunFolder) -> int:
+    """What is missing of it, by whoever holds the run's lock."""
+    from cifar_tl.evaluation.embedding_map import draw_tsne, end_when_asked, wants_tsne
+
+    end_when_asked(folder, 1)
+    if not is_described(folder):
+        from cifar_tl.evaluation.describe import describe_run
+
+        with _SourceBar(is_shown=options.lock_file is None) as bar:
+            describe_run(folder, progress=bar.show)
+    if wants_tsne(folder):
+        _say(options, "Drawing the map, which takes a minute or so.")
+        draw_tsne(folder)
+    embeddings = load_embeddings(folder.embeddings)
+    counts = {split: len(vectors) for split, vectors in embeddings.splits.items()}
+    method = load_map(folder.embedding_map).method
+    sizes = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    _say(options, f"embeddings of {sizes} images; a map by {method}; {folder.evaluation}")
+    return _finish(options, {"run_id": folder.run_id, "embeddings": counts, "map": method})
+
+
 def shrink(options: argparse.Namespace) -> int:
     folder = store.find_run(options.run_id)
     from cifar_tl.shrink import shrink_run
@@ -246,9 +285,10 @@ def unpack(options: argparse.Namespace) -> int:
 
 
 class _SourceBar:
-    """A tqdm bar that shows `sources.Progress`, one bar per phase."""
+    """A tqdm bar that shows `sources.Progress`, one bar per phase; none where nobody looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_shown: bool = True) -> None:
+        self._is_shown = is_shown
         self._bar: Any = None
         self._phase = ""
 
@@ -263,7 +303,14 @@ class _SourceBar:
             self._close()
             self._phase = progress.phase
             unit = "B" if progress.unit == "bytes" else f" {progress.unit}"
-            self._bar = tqdm(desc=progress.phase, total=progress.total, unit=unit, unit_scale=progress.unit == "bytes", file=sys.stderr)
+            self._bar = tqdm(
+                desc=progress.phase,
+                total=progress.total,
+                unit=unit,
+                unit_scale=progress.unit == "bytes",
+                file=sys.stderr,
+                disable=not self._is_shown,
+            )
         self._bar.update(progress.done - self._bar.n)
 
     def _close(self) -> None:

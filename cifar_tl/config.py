@@ -80,6 +80,12 @@ class RunConfig(BaseModel):
         section="Data",
         ge=1,
     )
+    corrected: bool = setting(
+        False,
+        title="Corrected data",
+        help="Train on the data as corrected in Explore: with the labels given there, without the images dropped there. Test stays as it is.",
+        section="Data",
+    )
 
     # Model
     backbone: str = setting(
@@ -355,6 +361,12 @@ class RunConfig(BaseModel):
         section="Hardware",
         ge=0,
         le=100_000,
+    )
+    describe: bool = setting(
+        True,
+        title="Prepare Explore",
+        help="After the run, prepare what Explore shows besides test and dev: answers for training images, embeddings, their map.",
+        section="Hardware",
     )
     tensorboard: bool = setting(
         False,

@@ -124,10 +124,14 @@ def _cached_predictor(path: Path, weights_changed: int) -> Predictor:  # noqa: A
     return Predictor.from_run(path)
 
 
-def predict_files(run_path: str, files: list[tuple[str, bytes]], top_k: int = 5) -> list[Answer]:
-    """For the prediction process: answers of the run in `run_path`, keeping the last two models loaded. Raises RunInvalid."""
-    path = Path(run_path)
+def predictor_of(path: Path) -> Predictor:
+    """The predictor of the run in folder `path`; the last two stay loaded. Raises RunInvalid."""
     weights = RunFolder(path).best_weights
     if not weights.is_file():
         raise RunInvalid(f"Run {path.name} has no weights yet: it has not finished an epoch.")
-    return list(_cached_predictor(path, weights.stat().st_mtime_ns).answer(files, top_k))
+    return _cached_predictor(path, weights.stat().st_mtime_ns)
+
+
+def predict_files(run_path: str, files: list[tuple[str, bytes]], top_k: int = 5) -> list[Answer]:
+    """For the prediction process: answers of the run in `run_path`. Raises RunInvalid."""
+    return list(predictor_of(Path(run_path)).answer(files, top_k))

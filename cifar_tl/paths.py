@@ -1,10 +1,11 @@
 """The only place where a file or folder name is spelled.
 
-Three roots, each from one environment variable, read when asked (never at import):
+Four roots, each from one environment variable, read when asked (never at import):
 
     CIFAR_TL_DATA          where data sets as published are looked up and downloaded to; may be read-only
     CIFAR_TL_CACHE         what we derive and may delete: prepared stores, cached features, weights
     CIFAR_TL_CHECKPOINTS   run folders; by default `checkpoints/` beside `app.py`
+    CIFAR_TL_CORRECTIONS   what people decided about labels and images; by default `corrections/` beside the data sets
 """
 
 import os
@@ -50,6 +51,21 @@ def prefix_cache_root() -> Path:
     return cache_root() / "prefixes"
 
 
+def audits_root() -> Path:
+    """Suspicious images of data sets, one folder for each data set and way of looking."""
+    return cache_root() / "audits"
+
+
+def corrections_root() -> Path:
+    """Corrections of data sets, one file each: the work of people, so not in a cache."""
+    return _root("CIFAR_TL_CORRECTIONS", data_root() / "corrections")
+
+
+def corrections_file(fingerprint: str) -> Path:
+    """What was decided about the data set of this fingerprint."""
+    return corrections_root() / f"{fingerprint}.json"
+
+
 def device_locks_root() -> Path:
     """Who has which device of this machine, and who waits for one."""
     return cache_root() / "devices"
@@ -79,6 +95,11 @@ class RunFolder:
     def manifest(self) -> Path:
         """What it became: class names, preprocessing, versions, data fingerprint. Written once, whole, by the worker."""
         return self.path / "run.json"
+
+    @property
+    def corrections(self) -> Path:
+        """What was corrected in the data that the run trains on, where it was to be. Written once by the worker."""
+        return self.path / "corrections.json"
 
     @property
     def annotations(self) -> Path:
@@ -131,8 +152,53 @@ class RunFolder:
         return self.path / "evaluation"
 
     def evaluation_of(self, split: str) -> Path:
-        """`split` is "dev" or "test"."""
+        """`split` is "train", "dev" or "test"."""
         return self.evaluation / f"{split}.npz"
+
+    def dev_answers_of(self, epoch: int) -> Path:
+        """What the weights of that epoch, counted from 1, took each dev image for."""
+        return self.evaluation / "epochs" / f"{epoch:04}.npz"
+
+    @property
+    def embeddings(self) -> Path:
+        """The best weights' features of train, dev and test images, reduced to few dimensions."""
+        return self.evaluation / "embeddings.npz"
+
+    @property
+    def embedding_map(self) -> Path:
+        """Two coordinates for each image of the embedding map."""
+        return self.evaluation / "map.npz"
+
+
+@dataclass(frozen=True)
+class AuditFolder:
+    """The files of one audit of a data set. Names only: nothing here touches the disk."""
+
+    path: Path
+
+    @property
+    def result(self) -> Path:
+        return self.path / "suspicious.npz"
+
+    @property
+    def state(self) -> Path:
+        """How far it is while it goes on, or why it failed."""
+        return self.path / "state.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held with an exclusive flock for as long as its process works."""
+        return self.path / "audit.lock"
+
+    @property
+    def log(self) -> Path:
+        """Standard output, errors and tracebacks of its process."""
+        return self.path / "audit.log"
+
+
+def audit_folder(key: str) -> AuditFolder:
+    """The folder of an audit's key (`evaluation.suspicion.result`)."""
+    return AuditFolder(audits_root() / key)
 
 
 def run_folder(run_id: str) -> RunFolder:

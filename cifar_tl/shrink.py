@@ -1,7 +1,10 @@
 """shrink_run: a copy of a finished run that is small enough to be handed on, and still explores and predicts.
 
-    best.safetensors      float16 instead of float32: half the bytes, three more bits of mantissa than bfloat16 computes with
-    evaluation/test.npz   compressed; embeddings projected onto their first principal components. Labels and probabilities as they are
+    best.safetensors          float16 instead of float32: half the bytes, three more bits of mantissa than bfloat16 computes with
+    evaluation/test.npz       compressed
+    evaluation/train.npz      compressed, of the training images that are on the embedding map
+    evaluation/embeddings.npz compressed, of test and the same training images; the first components, rounded
+    evaluation/map.npz        compressed
     config.json, run.json, events.jsonl, annotations.json    as they are, under the new name
 
 Left behind: what resuming needs, the dev arrays, the worker's log. Level 3.
@@ -16,19 +19,32 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cifar_tl.errors import RunInvalid
-from cifar_tl.evaluation.arrays import load_evaluation, save_evaluation
+from cifar_tl.evaluation.arrays import Evaluation, load_evaluation, save_evaluation
+from cifar_tl.evaluation.embeddings import (
+    Embeddings,
+    SplitVectors,
+    is_described,
+    load_embeddings,
+    load_map,
+    save_embeddings,
+    save_map,
+)
 from cifar_tl.paths import RunFolder
+from cifar_tl.runs.hold import held
 from cifar_tl.runs.store import RunStatus, new_run_folder, read_manifest, write_manifest
 from cifar_tl.runs.summary import summarize
 
-_COMPONENTS = 32  # of the embeddings: 0.6 MB for 10,000 images
+_COMPONENTS = 24  # of the embeddings
+_STEPS = 128  # to which they are rounded, of the average length of an embedding: a byte each when compressed, and the same neighbours
 _LARGEST_FLOAT16 = 65504.0
+_SECONDS_TO_DESCRIBE = 3600.0
 
 
 def shrink_run(source: RunFolder, run_id: str, *, overwrite: bool = False) -> RunFolder:
     """Copy the completed run `source` to a new run folder named `run_id`, whole or not at all.
 
-    Raises RunInvalid if it is not completed, or the name is taken (unless `overwrite`) or not a name for a run.
+    Waits for a worker that still describes it. Raises RunInvalid if it is not completed, or the name is taken (unless `overwrite`) or
+    not a name for a run.
     """
     manifest = read_manifest(source)
     if manifest is None or summarize(source.run_id).status is not RunStatus.COMPLETED:
@@ -38,12 +54,15 @@ def shrink_run(source: RunFolder, run_id: str, *, overwrite: bool = False) -> Ru
     shutil.rmtree(temporary.path, ignore_errors=True)
     temporary.path.mkdir(parents=True)
     try:
-        for file in (source.config, source.events, source.annotations):
-            if file.exists():
-                shutil.copy(file, temporary.path / file.name)
-        write_manifest(temporary, replace(manifest, run_id=run_id))
-        _shrink_weights(source.best_weights, temporary.best_weights)
-        _shrink_evaluation(source.evaluation_of("test"), temporary.evaluation_of("test"))
+        with held(source, patience=_SECONDS_TO_DESCRIBE, asks_to_leave=False):
+            for file in (source.config, source.events, source.annotations):
+                if file.exists():
+                    shutil.copy(file, temporary.path / file.name)
+            write_manifest(temporary, replace(manifest, run_id=run_id))
+            _shrink_weights(source.best_weights, temporary.best_weights)
+            save_evaluation(temporary.evaluation_of("test"), load_evaluation(source.evaluation_of("test")), compressed=True)
+            if is_described(source):
+                _shrink_description(source, temporary)
         shutil.rmtree(target.path, ignore_errors=True)
         temporary.path.rename(target.path)
     finally:
@@ -60,14 +79,33 @@ def _halved(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.half() if fits else tensor
 
 
-def _shrink_evaluation(source: Path, target: Path) -> None:
-    evaluation = load_evaluation(source)
-    small = replace(evaluation, embeddings_NF=principal_components(evaluation.embeddings_NF, _COMPONENTS))
-    save_evaluation(target, small, compressed=True)
+def _shrink_description(source: RunFolder, target: RunFolder) -> None:
+    drawn, embeddings = load_map(source.embedding_map), load_embeddings(source.embeddings)
+    rows = drawn.splits["train"].rows_N
+    train = embeddings.splits["train"]
+    kept = {"train": train.taken(train.positions_of(rows)), "test": embeddings.splits["test"]}
+    small = {name: replace(split, vectors_ND=_rounded(split.vectors_ND[:, :_COMPONENTS])) for name, split in kept.items()}
+    save_embeddings(target.embeddings, Embeddings(small, _variance_kept(embeddings, train)), compressed=True)
+    save_evaluation(target.evaluation_of("train"), _of_rows(load_evaluation(source.evaluation_of("train")), rows), compressed=True)
+    save_map(target.embedding_map, drawn, compressed=True)
 
 
-def principal_components(embeddings_NF: np.ndarray, count: int) -> np.ndarray:
-    """float16 N x count: the embeddings, centred, along the directions in which they vary most. Distances stay nearly the same."""
-    centred = embeddings_NF.astype(np.float32) - embeddings_NF.mean(0, dtype=np.float32)
-    _, directions = np.linalg.eigh(centred.T @ centred)  # ascending
-    return (centred @ directions[:, ::-1][:, :count]).astype(np.float16)
+def _rounded(vectors_ND: np.ndarray) -> np.ndarray:
+    return (np.round(vectors_ND.astype(np.float32) * _STEPS) / _STEPS).astype(np.float16)
+
+
+def _variance_kept(embeddings: Embeddings, train: SplitVectors) -> float:
+    """Of what was kept before, the part that the first components have."""
+    variance_D = train.vectors_ND.astype(np.float32).var(0)
+    return embeddings.variance_kept * float(variance_D[:_COMPONENTS].sum() / variance_D.sum())
+
+
+def _of_rows(evaluation: Evaluation, rows: np.ndarray) -> Evaluation:
+    chosen = np.flatnonzero(np.isin(evaluation.rows_N, rows))
+    return Evaluation(
+        labels_N=evaluation.labels_N[chosen],
+        top_classes_NK=evaluation.top_classes_NK[chosen],
+        probabilities_NC=evaluation.probabilities_NC[chosen],
+        rows_N=evaluation.rows_N[chosen],
+        store_split=evaluation.store_split,
+    )

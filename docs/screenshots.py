@@ -1,7 +1,7 @@
 """Takes the pictures of the README from a running dashboard: `python -m docs.screenshots http://127.0.0.1:8501 RUN_ID PICTURE...`.
 
 RUN_ID is a finished run; the PICTUREs are dropped on the Predict page. Light pictures go to docs/images, and with `--look DIR`
-light and dark ones of every page go to DIR instead, to be looked at.
+light and dark ones of every page go to DIR instead, to be looked at. `--compare RUN_ID` is a second run, for the Compare page.
 """
 
 import argparse
@@ -15,6 +15,15 @@ from tests.browser.test_components import PLOT, click_cell_named, drawn
 
 IMAGES = Path(__file__).parent / "images"
 LAPTOP = {"width": 1366, "height": 768}
+THUMBNAIL = ".grid button"
+# Of each view of Explore: its address, and what is there once it is drawn.
+VIEWS = {
+    "classes": ("view=Classes&class=otter", THUMBNAIL),
+    "images": ("view=Images&true=otter&pred=seal", THUMBNAIL),
+    "suspicious": ("view=Suspicious+data", "button"),
+    "trust": ("view=Trust", PLOT),
+    "map": ("view=Map", PLOT),
+}
 
 
 def main() -> None:
@@ -23,6 +32,7 @@ def main() -> None:
     parser.add_argument("run_id")
     parser.add_argument("pictures", nargs="+")
     parser.add_argument("--cell", nargs=2, default=["maple_tree", "oak_tree"], help="true and predicted class whose images Explore shows")
+    parser.add_argument("--compare", help="id of a run to compare with")
     parser.add_argument("--look", type=Path)
     options = parser.parse_args()
     with sync_playwright() as playwright:
@@ -49,6 +59,18 @@ def take_all(browser: Browser, scheme: str, options: argparse.Namespace, folder:
     page.goto(f"{options.address}/explore?run={options.run_id}")
     explore(page, options.cell)
     take(page, folder / "explore.png")
+    page.set_viewport_size({"width": LAPTOP["width"], "height": 950})
+    for name, (address, shown) in VIEWS.items():
+        page.goto(f"{options.address}/explore?run={options.run_id}&{address}")
+        page.locator(shown).first.wait_for()
+        if name == "images":
+            page.locator(THUMBNAIL).first.click()
+            page.get_by_text("Where the model looked").click()
+        take(page, folder / f"explore_{name}.png")
+    if options.compare:
+        page.goto(f"{options.address}/compare?runs={options.compare},{options.run_id}")
+        page.locator(PLOT).first.wait_for()
+        take(page, folder / "compare.png")
     page.set_viewport_size(LAPTOP)
     page.goto(f"{options.address}/predict?run={options.run_id}")
     page.locator("[data-testid=stFileUploaderDropzone]").wait_for()

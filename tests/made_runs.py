@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data.store import ImageStore, StoreInfo, writing_store
 from cifar_tl.evaluation.arrays import Evaluation, save_evaluation
+from cifar_tl.evaluation.embeddings import TSNE, EmbeddingMap, Embeddings, SplitVectors, save_embeddings, save_map
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.events import Completed, Epoch, Event, Failed, Phase, Started, Step, Stopped, Warned
 from cifar_tl.runs.log import EventWriter
@@ -119,10 +121,33 @@ def made_evaluation(images: int, num_classes: int, store_split: str = "test", se
         labels_N=labels.astype(np.int32),
         top_classes_NK=np.argsort(-logits, axis=1)[:, :5].astype(np.int32),
         probabilities_NC=probabilities.astype(np.float16),
-        embeddings_NF=random.normal(0, 1, (images, 16)).astype(np.float16),
         rows_N=np.arange(images, dtype=np.int64),
         store_split=store_split,
     )
+
+
+def describe_made_run(
+    folder: RunFolder, *, num_classes: int = 20, test_images: int = 200, train_images: int = 200, method: str = TSNE
+) -> None:
+    """What a worker prepares after a run: answers for train, embeddings of all splits, a map of test and of half of train.
+
+    Embeddings of one class lie around a centre of their own, and so do their points on the map.
+    """
+    save_evaluation(folder.evaluation_of("train"), made_evaluation(train_images, num_classes, "train", seed=2))
+    random = np.random.default_rng(3)
+    centres_CD = random.normal(0, 1, (num_classes, 8))
+    images = {"train": train_images, "dev": max(num_classes, test_images // 2), "test": test_images}
+    splits = {name: _made_vectors(count, centres_CD, "test" if name == "test" else "train", random) for name, count in images.items()}
+    save_embeddings(folder.embeddings, Embeddings(splits, 0.9))
+    points = {name: splits[name].taken(np.arange(count)) for name, count in (("test", test_images), ("train", train_images // 2))}
+    on_map = {name: replace(split, vectors_ND=split.vectors_ND[:, :2].astype(np.float32)) for name, split in points.items()}
+    save_map(folder.embedding_map, EmbeddingMap(method, on_map))
+
+
+def _made_vectors(images: int, centres_CD: np.ndarray, store_split: str, random: np.random.Generator) -> SplitVectors:
+    labels = made_labels(images, len(centres_CD))
+    vectors = centres_CD[labels] + random.normal(0, 0.2, (images, centres_CD.shape[1]))
+    return SplitVectors(vectors.astype(np.float16), labels.astype(np.int32), np.arange(images, dtype=np.int64), store_split)
 
 
 def make_store(

@@ -1,7 +1,8 @@
 """Which rows of a store a run trains on, watches and is tested on.
 
 Owns the stratified train / dev split, class selection and few-shot limits. All are functions of labels and seed alone, so
-two runs with the same seed see the same dev images whatever else differs. Reads no pixels.
+two runs with the same seed see the same dev images whatever else differs. Corrections come after: they change the labels of rows and
+leave rows out, and move none between train and dev. Reads no pixels.
 
 Rows are positions within one split of the store; N images, C classes, S superclasses.
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cifar_tl.data.corrections import Corrections
 from cifar_tl.data.store import ImageStore
 from cifar_tl.errors import SettingsError, SourceInvalid
 
@@ -42,22 +44,25 @@ class RunSplits:
     superclass_of_class: tuple[int, ...]
 
 
-def run_splits(store: ImageStore, *, classes: Sequence[str], images_per_class: int | None, seed: int) -> RunSplits:
+def run_splits(
+    store: ImageStore, *, classes: Sequence[str], images_per_class: int | None, seed: int, corrections: Corrections | None = None
+) -> RunSplits:
     """`classes` empty means all; `images_per_class` limits training only. Raises SettingsError, SourceInvalid.
 
-    Dev is the store's own where it brings one, else a tenth of its train split.
+    Dev is the store's own where it brings one, else a tenth of its train split. `corrections` act on that split alone.
     """
     chosen = select_classes(store.info.class_names, classes)
     labels_N = store["train"].labels_N
+    corrected_N, is_kept_N = (corrections or Corrections()).apply(labels_N, store.info.class_names)
     if "dev" in store:
         train_rows = np.arange(len(labels_N))
         dev = _rows_of_classes("dev", store["dev"].labels_N, np.arange(len(store["dev"])), chosen)
     else:
         train_rows, dev_rows = train_dev_split(labels_N, seed=seed)
-        dev = _rows_of_classes("train", labels_N, dev_rows, chosen)
+        dev = _rows_of_classes("train", corrected_N, dev_rows[is_kept_N[dev_rows]], chosen)
     if images_per_class is not None:
         train_rows = limit_per_class(labels_N, train_rows, images_per_class, seed=seed)
-    train = _rows_of_classes("train", labels_N, train_rows, chosen)
+    train = _rows_of_classes("train", corrected_N, train_rows[is_kept_N[train_rows]], chosen)
     test = _rows_of_classes("test", store["test"].labels_N, np.arange(len(store["test"])), chosen)
     for name, rows in (("train", train), ("dev", dev), ("test", test)):
         if len(rows) == 0:
@@ -76,6 +81,12 @@ def train_dev_split(labels_N: np.ndarray, *, seed: int, dev_fraction: float = DE
     wanted_N = np.floor(size_N * dev_fraction + 0.5).astype(np.int64)
     is_dev = rank_N < np.minimum(np.maximum(wanted_N, 1), size_N - 1)
     return np.flatnonzero(~is_dev), np.flatnonzero(is_dev)
+
+
+def stratified_folds(labels_N: np.ndarray, folds: int, *, seed: int) -> np.ndarray:
+    """int64 N: a fold of 0..folds-1 for each image, every class spread over them as evenly as its size allows."""
+    rank_N, _ = _rank_within_class(labels_N, seed)
+    return (rank_N + np.asarray(labels_N, np.int64)) % folds
 
 
 def limit_per_class(labels_N: np.ndarray, indices: np.ndarray, images_per_class: int, *, seed: int) -> np.ndarray:

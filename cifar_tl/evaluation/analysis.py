@@ -89,9 +89,17 @@ class ClassScore:
         return self.hits / self.predicted if self.predicted else math.nan
 
     @property
+    def precision_interval(self) -> tuple[float, float]:
+        return Proportion(self.hits, self.predicted).interval
+
+    @property
     def recall(self) -> float:
         """Of this class's images, the share that were recognised."""
         return self.hits / self.support if self.support else math.nan
+
+    @property
+    def recall_interval(self) -> tuple[float, float]:
+        return Proportion(self.hits, self.support).interval
 
     @property
     def f1(self) -> float:

@@ -1,6 +1,7 @@
 """Evaluation: what a trained model said about every image of a split, as arrays on disk.
 
 Written by `evaluation.collect` in the worker, read by `evaluation.analysis` and the Explore page. One `.npz` per split.
+What the images look like to the network is kept apart, in `evaluation.embeddings`.
 """
 
 import io
@@ -15,19 +16,17 @@ from cifar_tl.errors import RunInvalid
 
 @dataclass(frozen=True)
 class Evaluation:
-    """N images, C classes, F features, K = min(5, C).
+    """N images, C classes, K = min(5, C).
 
     labels_N            int32    true class
     top_classes_NK      int32    classes by falling probability, ranked before rounding; column 0 is the prediction
     probabilities_NC    float16  softmax; rounded to half precision (about 3 digits)
-    embeddings_NF       float16  pooled features before the head
     rows_N              int64    row of each image in split `store_split` of the image store
     """
 
     labels_N: np.ndarray
     top_classes_NK: np.ndarray
     probabilities_NC: np.ndarray
-    embeddings_NF: np.ndarray
     rows_N: np.ndarray
     store_split: str
 
@@ -48,14 +47,21 @@ class Evaluation:
         return self.probabilities_NC.shape[1]
 
 
-_ARRAYS = ("labels_N", "top_classes_NK", "probabilities_NC", "embeddings_NF", "rows_N")
+# Files of older versions hold embeddings_NF too, which are left where they lie.
+_ARRAYS = ("labels_N", "top_classes_NK", "probabilities_NC", "rows_N")
 
 
 def save_evaluation(path: Path, evaluation: Evaluation, *, compressed: bool = False) -> None:
     """Write whole or not at all."""
+    arrays = {name: getattr(evaluation, name) for name in _ARRAYS}
+    save_arrays(path, {"store_split": np.array(evaluation.store_split), **arrays}, compressed=compressed)
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray], *, compressed: bool = False) -> None:
+    """An `.npz` file, written whole or not at all; makes its folder."""
     buffer = io.BytesIO()
     save = np.savez_compressed if compressed else np.savez
-    save(buffer, store_split=np.array(evaluation.store_split), **{name: getattr(evaluation, name) for name in _ARRAYS})
+    save(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
@@ -74,7 +80,12 @@ def load_evaluation(path: Path) -> Evaluation:
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
-        raise RunInvalid(
-            f"The evaluation file {path} is damaged. Evaluate the run again: "
-            f"python -m cifar_tl evaluate {path.parent.parent.name} --split {path.stem}"
-        ) from error
+        raise RunInvalid(f"The evaluation file {path} is damaged. Evaluate the run again: {how_to_evaluate(path)}") from error
+
+
+def how_to_evaluate(path: Path) -> str:
+    """The command that writes this evaluation file."""
+    run_id = path.parent.parent.name
+    if path.stem == "train":  # made together with what else describes a run
+        return f"python -m cifar_tl describe {run_id}"
+    return f"python -m cifar_tl evaluate {run_id} --split {path.stem}"

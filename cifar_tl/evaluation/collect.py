@@ -14,8 +14,8 @@ from cifar_tl.devices import Compute
 from cifar_tl.evaluation.arrays import Evaluation
 from cifar_tl.models.build import Classifier
 
-_BATCH = 256
 _TOP = 5
+_LARGEST_FLOAT16 = 65504.0
 
 
 class EvaluationInputs(Protocol):
@@ -23,6 +23,7 @@ class EvaluationInputs(Protocol):
 
     boundary: int
     labels_N: torch.Tensor
+    evaluated_at_once: int  # images
 
     def __len__(self) -> int: ...
 
@@ -40,24 +41,42 @@ class Metrics:
 
 
 def collect(
-    classifier: Classifier, inputs: EvaluationInputs, rows: SplitRows, compute: Compute, *, progress: Callable[[int], None] | None = None
-) -> tuple[Metrics, Evaluation]:
-    """Metrics and arrays of a whole split, every image exactly once. `progress(n)` hears of n more images done."""
-    logits_chunks, embedding_chunks = [], []
-    for logits, embeddings in _outputs(classifier, inputs, compute, np.arange(len(inputs)), progress):
+    classifier: Classifier,
+    inputs: EvaluationInputs,
+    rows: SplitRows,
+    compute: Compute,
+    *,
+    positions: np.ndarray | None = None,
+    keep_embeddings: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Metrics, Evaluation, np.ndarray]:
+    """Metrics, arrays and float16 embeddings_NF (pooled features before the head) of a split, every image exactly once.
+
+    `positions`: only these images of it, in this order. Without `keep_embeddings` there are none: 0 x 0. `progress(n)` hears of n more
+    images done.
+    """
+    positions = np.arange(len(inputs)) if positions is None else positions
+    logits_chunks: list[torch.Tensor] = []
+    embeddings_NF, done = np.empty((0, 0), np.float16), 0
+    for logits, embeddings_V in _outputs(classifier, inputs, compute, positions, progress):
         logits_chunks.append(logits.cpu())
-        embedding_chunks.append(embeddings.to("cpu", torch.float16))
-    logits_NC, labels_N = torch.cat(logits_chunks), inputs.labels_N.cpu()
+        if not keep_embeddings:
+            continue
+        embeddings = _mean(embeddings_V)
+        if not done:  # one array from the start: chunks that are joined at the end would take twice the memory
+            embeddings_NF = np.empty((len(positions), embeddings.shape[1]), np.float16)
+        embeddings_NF[done : done + len(embeddings)] = embeddings.clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16).half().cpu().numpy()
+        done += len(embeddings)
+    logits_NC, labels_N = torch.cat(logits_chunks), inputs.labels_N.cpu()[positions]
     top_NK = logits_NC.topk(min(_TOP, logits_NC.shape[1]), dim=1).indices
     evaluation = Evaluation(
         labels_N=labels_N.numpy().astype(np.int32),
         top_classes_NK=top_NK.numpy().astype(np.int32),
         probabilities_NC=logits_NC.softmax(1).to(torch.float16).numpy(),
-        embeddings_NF=torch.cat(embedding_chunks).numpy(),
-        rows_N=rows.rows,
+        rows_N=rows.rows[positions],
         store_split=rows.store_split,
     )
-    return _metrics(logits_NC, labels_N, top_NK), evaluation
+    return _metrics(logits_NC, labels_N, top_NK), evaluation, embeddings_NF
 
 
 def measure(
@@ -77,17 +96,22 @@ def measure(
 @torch.inference_mode()
 def _outputs(
     classifier: Classifier, inputs: EvaluationInputs, compute: Compute, positions: np.ndarray, progress: Callable[[int], None] | None
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """float32 logits and embeddings, batch by batch: means over the views (the image, with flip averaging also its mirror image)."""
+) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
+    """float32 logits, the mean over the views (the image, with flip averaging also its mirror image), and each view's embeddings."""
     classifier.eval()
-    for chunk in in_order(len(positions), _BATCH):
+    for chunk in in_order(len(positions), inputs.evaluated_at_once):
         views = inputs.evaluation_views(positions[chunk])
         with compute.autocast():
             embeddings_V = [classifier.suffix_features(view, inputs.boundary) for view in views]
             logits_V = [classifier.head(embeddings) for embeddings in embeddings_V]
-        yield torch.stack(logits_V).float().mean(0), torch.stack(embeddings_V).float().mean(0)
+        yield _mean(logits_V), embeddings_V
         if progress:
             progress(len(chunk))
+
+
+def _mean(views: list[torch.Tensor]) -> torch.Tensor:
+    """float32."""
+    return views[0].float() if len(views) == 1 else torch.stack(views).float().mean(0)
 
 
 def _metrics(logits_NC: torch.Tensor, labels_N: torch.Tensor, top_NK: torch.Tensor) -> Metrics:

@@ -43,14 +43,16 @@ class ByteDropout(nn.Dropout):
         if not self.training or self.p == 0 or features.device.type != "cpu":
             return super().forward(features)
         words = torch.empty(-(-features.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        dropped = min(255, max(1, round(self.p * 256)))
-        # Integers as wide as the features: what is left of byte - dropped when only its sign is kept is all ones or all zeros,
-        # and all ones cut out the bits of the factor. Comparing and converting bytes took four times as long.
+        kept = min(255, max(1, 256 - round(self.p * 256)))
+        # Integers as wide as the features: what is left of byte - kept when only its sign is kept is all ones or all zeros, and
+        # all ones let the bits of the feature through. Comparing and converting bytes took four times as long.
         lanes = _LANES[features.element_size()]
-        factor = torch.tensor(256 / (256 - dropped), dtype=features.dtype).view(lanes)
-        masks = words.view(torch.uint8)[: features.numel()].view(features.shape).to(lanes).sub_(dropped)
-        masks = masks.bitwise_right_shift_(8 * features.element_size() - 1).bitwise_not_().bitwise_and_(factor)
-        return features * masks.view(features.dtype)
+        masks = words.view(torch.uint8)[: features.numel()].view(features.shape).to(lanes).sub_(kept)
+        masks = masks.bitwise_right_shift_(8 * features.element_size() - 1)
+        if not features.requires_grad:
+            return masks.bitwise_and_(features.contiguous().view(lanes)).view(features.dtype).mul_(256 / kept)
+        factor = torch.tensor(256 / kept, dtype=features.dtype).view(lanes)
+        return features * masks.bitwise_and_(factor).view(features.dtype)
 
 
 class Classifier(nn.Module):

@@ -7,24 +7,22 @@ starting run looks lost or can be started twice.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from cifar_tl.config import RunConfig, make_config
-from cifar_tl.errors import RunActive, RunError, RunInvalid, SettingsError
+from cifar_tl.errors import RunError, RunInvalid, SettingsError
 from cifar_tl.paths import PROJECT_ROOT, RunFolder, checkpoints_root
 from cifar_tl.runs.events import Completed, Phase
 from cifar_tl.runs.history import RunHistory
-from cifar_tl.runs.lock import try_lock
+from cifar_tl.runs.hold import has_ended, held
 from cifar_tl.runs.log import EventReader, EventWriter
-from cifar_tl.runs.store import RUN_ID_TIME, find_run, is_alive, read_config, write_json
-
-_SECONDS_TO_GO = 10.0
-_LOOK_AGAIN_SECONDS = 0.05
+from cifar_tl.runs.names import one_line
+from cifar_tl.runs.store import RUN_ID_TIME, find_run, is_alive, read_config, write_json, writing_in
 
 
 def create_run(config: RunConfig) -> RunFolder:
@@ -40,7 +38,7 @@ def create_run(config: RunConfig) -> RunFolder:
                 folder.path.mkdir()
             except FileExistsError:
                 continue
-            write_json(folder.config, config.model_dump(mode="json"))
+            _write_settings_or_leave_nothing(folder, config)
             return folder
     except OSError as error:
         raise RunError(
@@ -49,55 +47,79 @@ def create_run(config: RunConfig) -> RunFolder:
     raise RunError(f"More than a thousand runs were started this second in {root}.")
 
 
+def _write_settings_or_leave_nothing(folder: RunFolder, config: RunConfig) -> None:
+    try:
+        write_json(folder.config, config.model_copy(update={"name": one_line(config.name)}).model_dump(mode="json"))
+    except OSError:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+
+
 def start_worker(folder: RunFolder) -> subprocess.Popen[bytes]:
     """Start the worker of a run that is not running. Raises RunActive if one is."""
-    with _locked(folder) as lock:
+    with held(folder) as lock:
         return _spawn(folder, lock)
 
 
-@contextmanager
-def _locked(folder: RunFolder, patience: float = 0.0) -> Iterator[int]:
-    """Hold the run's lock, as an open file to be handed over. `patience`: seconds to wait for a worker that holds it.
+def start_description(run_id: str) -> None:
+    """Prepare what Explore shows of a run that has ended (`python -m cifar_tl describe`), in a process of its own; returns at once.
 
-    Raises RunActive if one still does, RunError if the lock cannot be made.
+    Raises RunNotFound, RunActive if that is under way already, RunInvalid if the run is not ready for it, RunError.
     """
-    try:
-        lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise RunError(f"Nothing can be written in {folder.path}: {error.strerror}.") from error
-    try:
-        deadline = time.monotonic() + patience
-        while not try_lock(lock):
-            if time.monotonic() >= deadline:
-                raise RunActive(f"Run {folder.run_id} is already running.")
-            time.sleep(_LOOK_AGAIN_SECONDS)
-        yield lock
-    finally:
-        os.close(lock)  # a worker that was started has inherited it, and holds it for as long as it lives
+    folder = find_run(run_id)
+    if reason := why_not_describe(folder):
+        raise RunInvalid(reason)
+    with held(folder, patience=0, asks_to_leave=False) as lock:
+        _start(folder, lock, ["describe", run_id, "--lock-file", str(lock)])
+
+
+def why_not_describe(folder: RunFolder) -> str:
+    """In words; '' if what Explore shows of a run can be prepared."""
+    if not has_ended(folder):
+        return f"Run {folder.run_id} has not ended. Resume it, or wait until it is complete."
+    if not folder.best_weights.is_file():
+        return f"Run {folder.run_id} has no weights: its first epoch was not done."
+    if not folder.evaluation_of("test").is_file():
+        return f"Run {folder.run_id} ended before it was tested. Resume it, or evaluate it: python -m cifar_tl evaluate {folder.run_id}"
+    return ""
 
 
 def _spawn(folder: RunFolder, lock: int) -> subprocess.Popen[bytes]:
-    folder.stop_request.unlink(missing_ok=True)
-    with folder.worker_log.open("ab") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "cifar_tl", "worker", str(folder.path), "--lock-file", str(lock)],
-            cwd=PROJECT_ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=(lock,),
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        )
+    return _start(folder, lock, ["worker", str(folder.path), "--lock-file", str(lock)])
+
+
+def _start(folder: RunFolder, lock: int, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """The program in a process of its own, which inherits the lock and writes into the run's log."""
+    with writing_in(folder.path):
+        folder.stop_request.unlink(missing_ok=True)
+        log = folder.worker_log.open("ab")
+    with log:
+        try:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "cifar_tl", *arguments],
+                cwd=PROJECT_ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(lock,),
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )
+        except OSError as error:  # no memory, no process to be had
+            raise RunError(f"The worker of run {folder.run_id} cannot be started: {error.strerror or error}.") from error
     # A finished child stays a zombie until someone waits for it.
     threading.Thread(target=worker.wait, name=f"reap-{folder.run_id}", daemon=True).start()
     return worker
 
 
 def start_run(config: RunConfig) -> str:
-    """Create and start a run; returns its id at once. Raises RunError."""
+    """Create and start a run; returns its id at once. Raises RunError, and then there is no such run."""
     folder = create_run(config)
-    start_worker(folder)
+    try:
+        start_worker(folder)
+    except RunError:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
     return folder.run_id
 
 
@@ -107,15 +129,13 @@ def resume_run(run_id: str, *, epochs: int | None = None, learning_rate: float |
     Raises RunNotFound, RunActive, RunInvalid (nothing to resume), SettingsError (values that do not fit), RunError.
     """
     folder = find_run(run_id)
-    # A worker that has said its last word takes a moment to go.
-    with _locked(folder, patience=_SECONDS_TO_GO if _history(folder).terminal else 0.0) as lock:
+    _changed(folder, epochs, learning_rate)  # what is refused disturbs nobody who still describes the run
+    with held(folder) as lock:
         config = _changed(folder, epochs, learning_rate)
-        try:
+        with writing_in(folder.path):
             write_json(folder.config, config.model_dump(mode="json"))
             with EventWriter(folder.events) as log:
                 log.write(Phase(name="resuming", text="Going on from the last checkpoint"))
-        except OSError as error:
-            raise RunError(f"Nothing can be written in {folder.path}: {error.strerror or error}.") from error
         _spawn(folder, lock)
 
 
@@ -147,9 +167,10 @@ def _changed(folder: RunFolder, epochs: int | None, learning_rate: float | None)
 
 
 def request_stop(run_id: str) -> bool:
-    """Ask the worker to stop after the present step; False if none is alive. Raises RunNotFound."""
+    """Ask the worker to stop after the present step; False if the run has no worker, or none that still trains. Raises RunNotFound, RunError."""
     folder = find_run(run_id)
     if not is_alive(folder):
         return False
-    folder.stop_request.touch()
-    return True
+    with writing_in(folder.path):
+        folder.stop_request.touch()
+    return not has_ended(folder)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from cifar_tl.runs.events import SCHEMA_VERSION, Event, Record, Step, parse_record
+from cifar_tl.runs.lock import OPEN_TO_ALL
 
 _RESERVE = ".reserve"  # a file that is deleted to make room for the last event on a full disk
 _RESERVED_BYTES = 64 * 1024
@@ -29,7 +30,7 @@ class EventWriter:
         """Continues an existing log: a torn last line (power cut) is cut off, `seq` goes on from the last whole one."""
         self.next_seq = _prepare_for_append(path)
         self._path = str(path)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, OPEN_TO_ALL)
         self._reserve = path.with_name(_RESERVE)
         self._reserve.write_bytes(bytes(_RESERVED_BYTES))
 

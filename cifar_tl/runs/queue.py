@@ -19,8 +19,8 @@ from pathlib import Path
 
 from cifar_tl.errors import RunInvalid
 from cifar_tl.paths import RunFolder, device_locks_root
-from cifar_tl.runs.lock import try_lock
-from cifar_tl.runs.store import find_run
+from cifar_tl.runs.lock import OPEN_TO_ALL, try_lock
+from cifar_tl.runs.store import find_run, writing_in
 
 _POLL_SECONDS = 0.25
 
@@ -54,11 +54,12 @@ def runs_waiting() -> list[str]:
 
 
 def move_to_front(run_id: str) -> None:
-    """Let a waiting run be the next to start. Raises RunNotFound, RunInvalid if it does not wait."""
+    """Let a waiting run be the next to start. Raises RunNotFound, RunInvalid if it does not wait, RunError."""
     folder = find_run(run_id)
     if run_id not in runs_waiting():
         raise RunInvalid(f"Run {run_id} does not wait for a device.")
-    folder.queue_front.write_text(str(time.time_ns()))  # the clock of files is too coarse for two clicks
+    with writing_in(folder.path):
+        folder.queue_front.write_text(str(time.time_ns()))  # the clock of files is too coarse for two clicks
 
 
 def _wait(
@@ -118,7 +119,7 @@ def _held_ticket(waiting: Path, folder: RunFolder, devices: Sequence[str]) -> It
 def _lock_new_file(path: Path) -> int:
     """An empty file of this name, locked, and not thrown away by someone who saw it before it was."""
     while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, OPEN_TO_ALL)
         fcntl.flock(lock, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
             if os.fstat(lock).st_ino == path.stat().st_ino:
@@ -127,7 +128,7 @@ def _lock_new_file(path: Path) -> int:
 
 
 def _lock_at(path: Path) -> int | None:
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, OPEN_TO_ALL)
     if try_lock(lock):
         return lock
     os.close(lock)

@@ -10,19 +10,21 @@ import os
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from cifar_tl.config import RunConfig, make_config, upgrade
-from cifar_tl.errors import RunInvalid, RunNotFound, SettingsError
+from cifar_tl.errors import RunError, RunInvalid, RunNotFound, SettingsError
 from cifar_tl.paths import RunFolder, checkpoints_root, run_folder
 from cifar_tl.runs.events import Completed, Event, Failed, Stopped
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.lock import try_lock
 from cifar_tl.runs.log import EventReader
+from cifar_tl.runs.names import one_line
 
 MANIFEST_VERSION = 1
 RUN_ID_TIME = "%Y%m%d-%H%M%S"  # local time; every run id begins with it
@@ -68,13 +70,14 @@ class RunManifest:
     preprocessing: Preprocessing
     stage_names: tuple[str, ...]
     versions: dict[str, str] = field(default_factory=dict)
+    corrections: str = ""  # version of the corrections of the data that it trained on; "" for the data as they came
     version: int = MANIFEST_VERSION
 
 
 def find_run(run_id: str) -> RunFolder:
     """The folder of an existing run. Raises RunNotFound, also for ids that are no plain names."""
     folder = run_folder(run_id) if RUN_ID.fullmatch(run_id) else None
-    if folder is None or not folder.config.is_file():
+    if folder is None or not _has_settings(folder):
         raise RunNotFound(f"There is no run {run_id!r} in {checkpoints_root()}. `python -m cifar_tl runs` lists the runs.")
     return folder
 
@@ -96,8 +99,20 @@ def run_ids() -> list[str]:
     root = checkpoints_root()
     if not root.is_dir():
         return []
-    found = [path for path in root.iterdir() if RUN_ID.fullmatch(path.name) and RunFolder(path).config.is_file()]
-    return [path.name for path in sorted(found, key=_start_time, reverse=True)]
+    found = []
+    for path in root.iterdir():
+        with suppress(FileNotFoundError):  # deleted since it was listed
+            if RUN_ID.fullmatch(path.name) and _has_settings(RunFolder(path)):
+                found.append((_start_time(path), path.name))
+    return [run_id for _, run_id in sorted(found, reverse=True)]
+
+
+def _has_settings(folder: RunFolder) -> bool:
+    """False also where another user of this machine has closed the folder."""
+    try:
+        return folder.config.is_file()
+    except OSError:
+        return False
 
 
 def _start_time(path: Path) -> tuple[str, str]:
@@ -109,7 +124,10 @@ def _start_time(path: Path) -> tuple[str, str]:
 def read_config(folder: RunFolder) -> RunConfig:
     """Raises RunInvalid."""
     try:
-        return make_config(**upgrade(json.loads(folder.config.read_text("utf-8"))))
+        raw = upgrade(json.loads(folder.config.read_text("utf-8")))
+        if isinstance(raw.get("name"), str):
+            raw["name"] = one_line(raw["name"])  # the folder may come from anywhere
+        return make_config(**raw)
     except (OSError, ValueError, TypeError, SettingsError) as error:
         raise RunInvalid(f"The settings of run {folder.run_id} cannot be read: {error}") from error
 
@@ -140,11 +158,28 @@ def write_manifest(folder: RunFolder, manifest: RunManifest) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write whole or not at all: to a temporary name in the same folder, flushed, then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(value, file, ensure_ascii=False, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """What the disk refuses (read-only, full, not ours) is told in one line. Raises RunError."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"Nothing can be written in {folder}: {error.strerror or error}. "
+            "Free space or permissions there, or set CIFAR_TL_CHECKPOINTS to another folder."
+        ) from error
 
 
 def is_alive(folder: RunFolder) -> bool:
@@ -153,7 +188,7 @@ def is_alive(folder: RunFolder) -> bool:
         with folder.lock.open("rb") as file:
             # Shared, so that two pages probing at once do not take each other for a worker.
             return not try_lock(file.fileno(), shared=True)
-    except FileNotFoundError:
+    except OSError:  # none, or none that may be read
         return False
 
 

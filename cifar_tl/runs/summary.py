@@ -1,10 +1,11 @@
 """RunSummary: one run as a row of a list. Made from its folder, cheaply: of an ended run's log only what a row shows is parsed."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cifar_tl.config import RunConfig
-from cifar_tl.errors import RunInvalid
+from cifar_tl.errors import RunInvalid, RunNotFound
 from cifar_tl.runs.annotations import Annotations, read_annotations
 from cifar_tl.runs.events import Completed, Failed, Progress, Step
 from cifar_tl.runs.store import RunFollower, RunStatus, find_run, read_config, read_manifest
@@ -42,7 +43,11 @@ class RunSummary:
 def summarize(run_id: str, follower: RunFollower | None = None) -> RunSummary:
     """One run as a row. Never raises for a damaged folder: the row then carries `problem`. Raises RunNotFound."""
     folder = find_run(run_id)
-    created, annotations = folder.config.stat().st_mtime, read_annotations(folder)
+    try:
+        created = folder.config.stat().st_mtime
+    except OSError as error:
+        raise RunNotFound(f"Run {run_id!r} has just been removed.") from error
+    annotations = read_annotations(folder)
     try:
         config, manifest = read_config(folder), read_manifest(folder)
     except RunInvalid as error:
@@ -70,6 +75,13 @@ def summarize(run_id: str, follower: RunFollower | None = None) -> RunSummary:
 
 
 def _size(folder: str | os.PathLike[str]) -> int:
-    """Bytes of all files below a folder; os.scandir, since a list of a thousand runs asks a thousand times."""
-    with os.scandir(folder) as entries:
-        return sum(_size(entry) if entry.is_dir() else entry.stat().st_size for entry in entries)
+    """Bytes of all files below a folder; os.scandir, since a list of a thousand runs asks a thousand times.
+
+    A file that is renamed or removed meanwhile, as those of a living run are, counts for nothing.
+    """
+    size = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                size += _size(entry) if entry.is_dir() else entry.stat().st_size
+    return size

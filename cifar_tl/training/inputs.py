@@ -25,8 +25,10 @@ from cifar_tl.data.store import ImageStore
 from cifar_tl.devices import Compute
 from cifar_tl.models.frozen import FrozenPrefix
 from cifar_tl.runs.store import Preprocessing
-from cifar_tl.training.prefix_cache import MIRRORED, PLAIN, PrefixCache
+from cifar_tl.training.prefix_cache import MIRRORED, PLAIN, PrefixCache, activation_bytes
 
+_EVALUATED_AT_ONCE = 256  # images; of small activations as many more as make a batch of this size
+_BATCH_BYTES = 4 * 2**20
 _BLOCK = 256  # rows augmented together when a view is made: what a view shows of a row depends on nothing but the view and the row
 
 
@@ -35,6 +37,7 @@ class ImageInputs:
 
     boundary = 0
     is_cached = False
+    evaluated_at_once = _EVALUATED_AT_ONCE
 
     def __init__(self, batches: ImageBatches, preprocessing: Preprocessing, config: RunConfig, num_classes: int) -> None:
         self._batches = batches
@@ -70,6 +73,8 @@ class ImageInputs:
 
 class FrozenInputs:
     """For evaluating again what a run evaluated from its cache: the frozen stages run as they did for it, so the answers repeat."""
+
+    evaluated_at_once = _EVALUATED_AT_ONCE
 
     def __init__(self, images: ImageInputs, prefix: FrozenPrefix) -> None:
         self.boundary = prefix.boundary
@@ -112,6 +117,7 @@ class CachedInputs:
         self._num_classes = num_classes
         self._training_views = training_views
         self._evaluation_views = evaluation_views
+        self.evaluated_at_once = max(_EVALUATED_AT_ONCE, _BATCH_BYTES // activation_bytes(cache.activation_shape, compute.dtype))
 
     def __len__(self) -> int:
         return len(self._rows.rows)

@@ -1,7 +1,7 @@
 """train(): one run from settings to a tested model. Reads like the story of the run; prints nothing, knows no file format.
 
 prepare ──► for each leg (head alone, then everything; or just one leg): epochs of steps ──► test once, with the best epoch
-                      │ every epoch: measure train and dev, keep the best weights
+                      │ every epoch: measure train and dev, keep the answers for dev and the best weights
                       │ every epoch, every few minutes, and when asked to stop: a checkpoint, from which a resumed run goes on
                       ▼
                     emit(event)
@@ -20,6 +20,8 @@ from cifar_tl.data.splits import limit_per_class
 from cifar_tl.devices import device_name, usage
 from cifar_tl.evaluation.arrays import Evaluation, save_evaluation
 from cifar_tl.evaluation.collect import Metrics, collect, measure
+from cifar_tl.evaluation.embeddings import forget_description
+from cifar_tl.evaluation.epochs import answers_of, forget_after, save_answers
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.events import Completed, Epoch, Event, Phase, Resumed, Started, Stopped, Warned
 from cifar_tl.runs.events import Progress as ProgressEvent
@@ -38,6 +40,15 @@ class StopRequested(BaseException):
 
 
 @dataclass(frozen=True)
+class TrainedRun:
+    """What a completed run has in hand: the network with its best weights, its inputs, and the embeddings of all test images."""
+
+    prepared: Prepared
+    inputs: SplitInputs
+    test_embeddings_NF: np.ndarray
+
+
+@dataclass(frozen=True)
 class _Run:
     """What every part of the story needs. `check` raises StopRequested when a person has asked the run to stop."""
 
@@ -46,18 +57,26 @@ class _Run:
     progress: Progress
     emit: Emit
     check: Callable[[], None]
+    hand_over: Callable[[TrainedRun], object]
 
     def checked(self, _images: int) -> None:
         self.check()
 
 
 def train(
-    config: RunConfig, folder: RunFolder, *, emit: Emit, should_stop: Callable[[], bool], is_resumed: bool = False, device: str = ""
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+    is_resumed: bool = False,
+    device: str = "",
+    hand_over: Callable[[TrainedRun], object] = lambda _trained: None,
 ) -> Completed | Stopped:
     """Run the whole job and return how it ended (not emitted here). A resumed run goes on from its newest whole checkpoint.
 
     `device` is the one of several that the run has to itself, such as "cuda:1"; else the settings decide.
-    Raises CifarTLError for what a person can mend.
+    `hand_over` is given what a completed run has in hand, for who wants to go on with it. Raises CifarTLError for what a person can mend.
     """
     progress, state = _resume(folder, emit) if is_resumed else (Progress(), None)
     progress.extend_to(config.epochs)
@@ -72,7 +91,7 @@ def train(
             check()
 
     try:
-        run = _Run(prepare_run(config, folder, emit_or_stop, device), folder, progress, emit_or_stop, check)
+        run = _Run(prepare_run(config, folder, emit_or_stop, device), folder, progress, emit_or_stop, check, hand_over)
         return _train_and_test(run, state)
     except StopRequested:
         best = progress.best_accuracy if progress.best_epoch else None
@@ -82,6 +101,7 @@ def train(
 def _resume(folder: RunFolder, emit: Emit) -> tuple[Progress, State | None]:
     state, problem = load_checkpoint(folder)
     progress = Progress(**state["progress"]) if state else Progress()
+    forget_after(folder, progress.epoch)
     emit(Resumed(step=progress.step, epoch=progress.epoch, seconds=progress.seconds_before, message=problem))
     if problem:
         emit(Warned(message=f"{problem} The run goes on from the one before, at step {progress.step:,}."))
@@ -137,10 +157,13 @@ def _finish_epoch(run: _Run, trainer: Trainer, inputs: SplitInputs, sample: np.n
     """Measure train and dev alike, keep the weights, tell."""
     prepared, progress = run.prepared, run.progress
     training_seconds, began = trainer.epoch_seconds, time.monotonic()
-    dev, evaluation = collect(trainer.best_guess, inputs.dev, prepared.splits.dev, prepared.compute, progress=run.checked)
+    dev, evaluation, _ = collect(
+        trainer.best_guess, inputs.dev, prepared.splits.dev, prepared.compute, keep_embeddings=False, progress=run.checked
+    )
     train = measure(trainer.best_guess, inputs.train, prepared.compute, sample, progress=run.checked)
     trainer.require_finite(progress)
     progress.epoch += 1
+    save_answers(run.folder.dev_answers_of(progress.epoch), answers_of(evaluation))
     is_best = dev.accuracy > progress.best_accuracy
     if is_best:
         progress.best_accuracy, progress.best_epoch = dev.accuracy, progress.epoch
@@ -203,8 +226,10 @@ def _test(run: _Run, inputs: SplitInputs) -> Completed:
     run.emit(Phase(name="testing", text=f"Testing the weights of epoch {progress.best_epoch}"))
     load_weights(run.folder.best_weights, prepared.classifier)
     told = counted_progress(run.emit, "Testing", len(inputs.test))
-    metrics, evaluation = collect(prepared.classifier, inputs.test, prepared.splits.test, prepared.compute, progress=told)
+    metrics, evaluation, embeddings_NF = collect(prepared.classifier, inputs.test, prepared.splits.test, prepared.compute, progress=told)
+    forget_description(run.folder)  # of a run that was trained longer: the weights are others now
     save_evaluation(run.folder.evaluation_of("test"), evaluation)
+    run.hand_over(TrainedRun(prepared, inputs, embeddings_NF))
     return Completed(
         best_epoch=progress.best_epoch,
         best_dev_accuracy=progress.best_accuracy,

@@ -1,6 +1,7 @@
 """From settings to everything a run trains with: data, splits, network, device, and cached activations where they serve.
 
-Called once by `training.loop`. Says what it does through `emit`, writes run.json, trains nothing.
+Called once by `training.loop`. Says what it does through `emit`, writes run.json, trains nothing. `evaluation.audit` takes from it
+what it looks at a data set with.
 """
 
 import platform
@@ -16,6 +17,7 @@ import torchvision
 from cifar_tl.config import RunConfig
 from cifar_tl.data.augment import is_map
 from cifar_tl.data.batches import ImageBatches
+from cifar_tl.data.corrections import Corrections, corrections_of_run, note_corrections
 from cifar_tl.data.sources import Progress as SourceProgress
 from cifar_tl.data.sources import prepare
 from cifar_tl.data.splits import RunSplits, SplitRows, run_splits
@@ -71,11 +73,24 @@ def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit, device: str = 
     compute = choose_compute(device or config.device, config.precision)
     if config.compile and compute.device.type != "cuda":
         emit(Warned(message="The network is not compiled: that makes nothing faster without a CUDA GPU."))
-    emit(Phase(name="preparing_data", text=f"Preparing {config.source}"))
-    store = prepare(config.source, store_resolution=config.store_resolution, seed=config.seed, progress=_source_progress(emit))
-    splits = run_splits(store, classes=config.classes, images_per_class=config.images_per_class, seed=config.seed)
+    store = load_data(config, emit)
     if store.info.unreadable:
         emit(Warned(message=_left_out(store.info.unreadable)))
+    corrections = _corrections(config, folder, store, emit)
+    prepared = load_network(config, store, compute, emit, corrections)
+    write_manifest(folder, _manifest(folder, prepared, corrections))
+    return prepared
+
+
+def load_data(config: RunConfig, emit: Emit) -> ImageStore:
+    """The data set of a run. Raises DataError."""
+    emit(Phase(name="preparing_data", text=f"Preparing {config.source}"))
+    return prepare(config.source, store_resolution=config.store_resolution, seed=config.seed, progress=_source_progress(emit))
+
+
+def load_network(config: RunConfig, store: ImageStore, compute: Compute, emit: Emit, corrections: Corrections | None = None) -> Prepared:
+    """The network of a run, ready on its device, with what the run sees of the data. Raises DataError, BackboneError."""
+    splits = run_splits(store, classes=config.classes, images_per_class=config.images_per_class, seed=config.seed, corrections=corrections)
     emit(Phase(name="loading_weights", text=f"Loading {config.backbone}"))
     torch.manual_seed(config.seed)  # the new head's first weights
     classifier = build_classifier(
@@ -89,8 +104,19 @@ def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit, device: str = 
     classifier.set_freeze_batch_norm(config.freeze_batch_norm)
     classifier.ready(compute.device, config.image_size)
     preprocessing = Preprocessing(store.info.resolution, config.image_size, classifier.mean, classifier.std)
-    write_manifest(folder, _manifest(folder, store, splits, classifier, preprocessing))
     return Prepared(config, store, splits, classifier, compute, preprocessing)
+
+
+def _corrections(config: RunConfig, folder: RunFolder, store: ImageStore, emit: Emit) -> Corrections:
+    """What the run is to change in its data, noted in its folder. A run that goes on trains on what it began with."""
+    if not config.corrected:
+        return Corrections()
+    corrections = corrections_of_run(folder.corrections, store.info.fingerprint)
+    if not folder.corrections.exists():
+        note_corrections(folder.corrections, corrections, title=store.info.title)
+    if not corrections.version:
+        emit(Warned(message=f"Nothing of {store.info.title} has been corrected: the run trains on the data as they are."))
+    return corrections
 
 
 def _left_out(unreadable: tuple[UnreadableFile, ...]) -> str:
@@ -184,7 +210,8 @@ def _activation_shape(prepared: Prepared, boundary: int) -> tuple[int, ...]:
         return tuple(prepared.classifier.forward_prefix(blank, boundary).shape[1:])
 
 
-def _manifest(folder: RunFolder, store: ImageStore, splits: RunSplits, classifier: Classifier, preprocessing: Preprocessing) -> RunManifest:
+def _manifest(folder: RunFolder, prepared: Prepared, corrections: Corrections) -> RunManifest:
+    store, splits = prepared.store, prepared.splits
     return RunManifest(
         run_id=folder.run_id,
         created=time.time(),
@@ -193,14 +220,15 @@ def _manifest(folder: RunFolder, store: ImageStore, splits: RunSplits, classifie
         class_names=tuple(splits.class_names),
         superclass_names=tuple(splits.superclass_names),
         superclass_of_class=tuple(int(index) for index in splits.superclass_of_class),
-        preprocessing=preprocessing,
-        stage_names=tuple(classifier.stage_names),
+        preprocessing=prepared.preprocessing,
+        stage_names=tuple(prepared.classifier.stage_names),
         versions={
             "python": platform.python_version(),
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "timm": timm.__version__,
         },
+        corrections=corrections.version,
     )
 
 

@@ -22,6 +22,7 @@ from cifar_tl.errors import NonFiniteLoss
 from cifar_tl.models.build import Classifier
 from cifar_tl.runs.events import Step
 from cifar_tl.training.inputs import Inputs
+from cifar_tl.training.linear_head import add_gradients, is_linear
 from cifar_tl.training.optim import WeightAverage, learning_rate_factor, make_optimizer, set_learning_rate
 from cifar_tl.training.plan import Leg, image_sizes
 from cifar_tl.training.prepare import Prepared
@@ -83,6 +84,15 @@ class Trainer:
         self.labels_N = prepared.splits.train.labels
         self.class_weights = (
             _class_weights(self.labels_N, prepared.num_classes, self.device) if config.class_balance == "weighted_loss" else None
+        )
+        # On an accelerator the graph costs nothing beside what it waits for.
+        self._is_head_alone = (
+            leg.boundary == len(self.classifier.stages) > 0
+            and inputs.is_cached
+            and self._is_plain
+            and self.device.type == "cpu"
+            and self.class_weights is None
+            and is_linear(self.classifier)
         )
         self.steps_per_epoch = num_batches(len(self.labels_N), config.batch_size)
         self.log_every = min(config.log_every_steps, max(1, self.steps_per_epoch // _LOGGED_STEPS_PER_EPOCH))
@@ -180,6 +190,13 @@ class Trainer:
         weights = self.class_weights
         images = weights[targets].sum() if weights is not None and targets.ndim == 1 else len(targets)
         hard_targets = targets if targets.ndim == 1 else targets.argmax(1)
+        if self._is_head_alone:
+            smoothing, dtype = self.config.label_smoothing, self.compute.dtype
+            self._step_loss, logits = add_gradients(
+                self.classifier.head, batch, targets, label_smoothing=smoothing, images=len(targets), dtype=dtype
+            )
+            self._step_right = (logits.argmax(1) == hard_targets).sum()
+            return True
         self._step_loss, self._step_right = torch.zeros((), device=self.device), torch.zeros((), device=self.device, dtype=torch.int64)
         whole = (batch, targets, hard_targets)
         parts = [whole] if self._parts == 1 else zip(*(tensor.chunk(self._parts) for tensor in whole), strict=True)

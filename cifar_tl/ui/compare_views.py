@@ -1,5 +1,6 @@
 """The parts of Compare that need evaluations: results with intervals, classes that gained or lost, and two runs image by image."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,19 @@ RUNS_PARAMETER = "runs"  # of the address: ?runs=ID,ID
 MOST_RUNS = 6
 _SIGNIFICANT = 0.05
 _TABLE_HEIGHT = 420
+_OTHER_HEADINGS = ("Class", "Change", "Setting")
+_MOST_OF_A_NAME = 40  # on a button
+_LAST_OF_A_NAME = 8  # of these: there stands what tells it from others
+
+
+def names_apart(labels: Sequence[str]) -> list[str]:
+    """Names that can head columns: no two alike, and none the heading of another column. Those that would be are told by a letter."""
+    with_letters = [f"{label} ({chr(ord('A') + number)})" for number, label in enumerate(labels)]
+    names = [
+        with_letter if labels.count(label) > 1 or label in _OTHER_HEADINGS else label
+        for label, with_letter in zip(labels, with_letters, strict=True)
+    ]
+    return names if len(set(names)) == len(names) else with_letters
 
 
 def show_results(runs: list[RunSummary], names: list[str]) -> None:
@@ -105,8 +119,8 @@ def show_pair(first: RunSummary, second: RunSummary, names: list[str]) -> None:
         return
     st.markdown(in_words(result, plain(names[0]), plain(names[1])))
     choices = {
-        f"Only {names[1]} is right ({len(result.only_b_n):,})": result.only_b_n,
-        f"Only {names[0]} is right ({len(result.only_a_n):,})": result.only_a_n,
+        f"Only {_short(names[1])} is right ({len(result.only_b_n):,})": result.only_b_n,
+        f"Only {_short(names[0])} is right ({len(result.only_a_n):,})": result.only_a_n,
     }
     which = st.segmented_control("Images", list(choices), default=next(iter(choices)), required=True, label_visibility="collapsed")
     # The answers shown are those of the run that is wrong: what it took the image for is what one wants to know.
@@ -114,6 +128,13 @@ def show_pair(first: RunSummary, second: RunSummary, names: list[str]) -> None:
     st.caption(f"Captions: the true class, and what {plain(names[0] if is_wrong is a else names[1])} took it for.")
     order = np.argsort(-is_wrong.evaluation.confidences_N[positions], kind="stable")
     show_gallery(is_wrong, positions[order], selection=f"pair.{first.run_id}.{second.run_id}.{which}", key="compare.images")
+
+
+def _short(name: str) -> str:
+    """For a button, whose text is Markdown."""
+    if len(name) > _MOST_OF_A_NAME:
+        name = f"{name[: _MOST_OF_A_NAME - _LAST_OF_A_NAME - 1]}…{name[-_LAST_OF_A_NAME:]}"
+    return plain(name)
 
 
 def _paired(a: Explored, b: Explored) -> Paired:

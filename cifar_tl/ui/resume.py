@@ -6,13 +6,13 @@ Shown by the live view and by the Runs page. Asks the launcher; knows nothing of
 import streamlit as st
 
 from cifar_tl.config import RunConfig
-from cifar_tl.errors import NonFiniteLoss
+from cifar_tl.errors import CifarTLError, NonFiniteLoss
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs import launcher
 from cifar_tl.runs.events import Failed
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.store import RunStatus
-from cifar_tl.ui.widgets import plain
+from cifar_tl.ui.widgets import plain, show_error
 
 MOST_EPOCHS = 1000
 _ICON = ":material/resume:"
@@ -74,5 +74,10 @@ def _resume_slower(folder: RunFolder, config: RunConfig) -> None:
 
 
 def _go_on(folder: RunFolder, *, epochs: int | None = None, learning_rate: float | None = None) -> None:
-    launcher.resume_run(folder.run_id, epochs=epochs, learning_rate=learning_rate)
+    """What is refused is told here, and the rest of the page stays."""
+    try:
+        launcher.resume_run(folder.run_id, epochs=epochs, learning_rate=learning_rate)
+    except CifarTLError as error:
+        show_error(error)
+        return
     st.rerun()

@@ -110,6 +110,7 @@ def _packed(run_id: str) -> bytes:
 def show_import() -> None:
     """Take in a run that was exported elsewhere."""
     with st.popover("Import", icon=":material/upload:"):
+        st.caption(f"Up to {st.get_option('server.maxUploadSize')} MB; a larger one with python -m cifar_tl unpack FILE.")
         file = st.file_uploader("A run's .zip file", type="zip", key=f"runs.import.{st.session_state.get(_IMPORTS, 0)}")
         if file is None:
             return

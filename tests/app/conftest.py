@@ -1,5 +1,6 @@
 """What the tests of the pages share: empty folders, a clean cache, and a prediction process that only takes notes."""
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     st.cache_resource.clear()
     root = tmp_path / "checkpoints"
     root.mkdir()
+    main = sys.modules["__main__"]
     yield root
+    sys.modules["__main__"] = main  # Streamlit puts its script there, and a process that is spawned later would look for that file
     st.cache_data.clear()
     st.cache_resource.clear()
 

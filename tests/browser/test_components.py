@@ -25,7 +25,7 @@ st.text("below")
 HEAT_MAP = """
 import numpy as np
 import streamlit as st
-from cifar_tl.ui.charts.confusion import class_of_click, confusion_chart
+from cifar_tl.ui.charts.confusion import cell_of_click, confusion_chart
 from cifar_tl.ui.live_plot import live_plot
 
 names = [f"class {i}" for i in range(SIZE)]
@@ -35,8 +35,9 @@ def matrix():
     slot = st.container()
     chart = confusion_chart(np.arange(SIZE * SIZE).reshape(SIZE, SIZE), names)
     with slot:
-        clicked = live_plot(chart.traces, chart.layout, revision="same", key="heat", description=chart.description, height=500).clicked
-    st.text(f"chosen {class_of_click(clicked, names)}")
+        clicked = live_plot(chart.traces, chart.layout, revision="same", key="heat", description=chart.description, height=500, has_clickable_labels=True).clicked
+    cell = cell_of_click(clicked, names)
+    st.text(f"chosen {cell and (cell.true, cell.predicted)}")
 
 matrix()
 """
@@ -154,6 +155,18 @@ def test_click_on_a_cell_tells_its_true_and_predicted_class(page: Page, start_ap
     expect(page.get_by_text("chosen (3, 7)")).to_be_visible()
     click_cell(page, 12, 0, size)
     expect(page.get_by_text("chosen (12, 0)")).to_be_visible()
+
+
+@pytest.mark.parametrize("size", [20, 100])
+def test_click_on_a_label_tells_its_row_or_column(page: Page, start_app: StartApp, size: int):
+    page.goto(start_app(HEAT_MAP.replace("SIZE", str(size))))
+    drawn(page)
+    box = page.locator(f"{PLOT} .nsewdrag").first.bounding_box()
+    assert box
+    page.mouse.click(box["x"] - 12, box["y"] + box["height"] * 4.5 / size)
+    expect(page.get_by_text("chosen (4, None)")).to_be_visible()
+    page.mouse.click(box["x"] + box["width"] * 6.5 / size, box["y"] + box["height"] + 12)
+    expect(page.get_by_text("chosen (None, 6)")).to_be_visible()
 
 
 def test_thumbnail_can_be_chosen_by_mouse_and_by_keyboard(page: Page, start_app: StartApp):

@@ -60,7 +60,7 @@ def test_run_appears_in_explore_by_itself_when_it_is_done(page: Page, start_app:
         page.goto(start_app(APP_FILE) + f"/explore?run={folder.run_id}")
         expect(page.get_by_text("This run is still training")).to_be_visible()
         finish(folder)
-    expect(page.get_by_text("Mistakes")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("Mistakes", exact=True)).to_be_visible(timeout=15_000)
 
 
 def test_click_on_a_cell_shows_the_images_behind_it(page: Page, start_app: StartApp, checkpoints: Path, tmp_path: Path):

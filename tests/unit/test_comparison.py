@@ -58,7 +58,6 @@ def test_pairs_are_found_whatever_the_order_of_the_images():
         labels_N=b.labels_N[order],
         top_classes_NK=b.top_classes_NK[order],
         probabilities_NC=b.probabilities_NC[order],
-        embeddings_NF=b.embeddings_NF[order],
         rows_N=b.rows_N[order],
     )
     result = paired(a, shuffled)

@@ -1,12 +1,13 @@
 """The heat map's data: what is drawn for which matrix."""
 
 import base64
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cifar_tl.ui.charts.confusion import chart_height, class_of_click, colour_scale, confusion_chart, superclass_order
+from cifar_tl.ui.charts.confusion import Cell, cell_of_click, cell_of_names, chart_height, colour_scale, confusion_chart
 
 NAMES = ("cat", "dog", "fish")
 MATRIX = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
@@ -59,7 +60,7 @@ def test_order_moves_rows_columns_and_names_together():
 
 
 def test_selected_cell_is_framed_where_the_order_puts_it():
-    frame = confusion_chart(MATRIX, NAMES, order=[1, 2, 0], selected=(0, 1)).layout["shapes"][0]
+    frame = confusion_chart(MATRIX, NAMES, order=[1, 2, 0], selected=Cell(0, 1)).layout["shapes"][0]
     assert (frame["y0"], frame["y1"], frame["x0"], frame["x1"]) == (1.5, 2.5, -0.5, 0.5)
 
 
@@ -78,16 +79,52 @@ def test_large_matrices_show_no_numbers():
 
 
 def test_click_gives_true_and_predicted_class():
-    assert class_of_click({"x": "dog", "y": "cat", "z": 1, "curve": 0}, NAMES) == (0, 1)
+    assert cell_of_click({"x": "dog", "y": "cat", "z": 1, "curve": 0}, NAMES) == Cell(0, 1)
+
+
+def test_click_on_a_label_gives_a_row_or_a_column():
+    assert cell_of_click({"x": None, "y": "cat", "z": None, "curve": None}, NAMES) == Cell(0, None)
+    assert cell_of_click({"x": "dog", "y": None, "z": None, "curve": None}, NAMES) == Cell(None, 1)
+
+
+def test_names_of_an_address_give_a_cell_only_if_they_are_known():
+    assert cell_of_names("cat", None, NAMES) == Cell(0, None)
+    assert cell_of_names("cat", "horse", NAMES) is None
+    assert cell_of_names(None, None, NAMES) is None
+
+
+def test_selected_row_is_framed_over_all_columns():
+    frame = confusion_chart(MATRIX, NAMES, selected=Cell(1, None)).layout["shapes"][0]
+    assert (frame["y0"], frame["y1"], frame["x0"], frame["x1"]) == (0.5, 1.5, -0.5, 2.5)
+
+
+def test_cells_below_the_least_are_empty_and_the_others_stay():
+    assert unpacked(trace_of(least=2)["z"]).tolist() == [[3, 0, 0], [0, 4, 0], [0, 0, 0]]
+    assert unpacked(trace_of(as_shares=True, least=0.5)["z"])[0].tolist() == [0.75, 0, 0]
+
+
+def test_class_in_focus_is_in_the_middle_of_what_is_shown():
+    names = [f"class {i}" for i in range(100)]
+    layout = confusion_chart(np.eye(100, dtype=int), names, focus=50).layout
+    assert layout["xaxis"]["range"] == [34.5, 64.5]
+    assert layout["yaxis"]["range"] == [64.5, 34.5]
+
+
+def test_class_in_focus_at_the_end_shows_no_empty_space_behind_it():
+    names = [f"class {i}" for i in range(100)]
+    assert confusion_chart(np.eye(100, dtype=int), names, focus=99).layout["xaxis"]["range"] == [69.5, 99.5]
+
+
+def test_a_thousand_classes_take_at_most_three_megabytes():
+    matrix = np.random.default_rng(0).integers(0, 50, (1000, 1000))
+    chart = confusion_chart(matrix, [f"class {i}" for i in range(1000)])
+    assert len(json.dumps(chart.traces)) < 3e6
+    assert (unpacked(chart.traces[0]["z"]) == matrix).all()
 
 
 @pytest.mark.parametrize("clicked", [None, {"x": "horse", "y": "cat"}])
 def test_click_on_nothing_or_on_other_classes_gives_none(clicked):
-    assert class_of_click(clicked, NAMES) is None
-
-
-def test_superclass_order_keeps_classes_of_one_superclass_together():
-    assert superclass_order((1, 0, 1, 0)) == [1, 3, 0, 2]
+    assert cell_of_click(clicked, NAMES) is None
 
 
 def test_long_names_are_shortened_on_the_axis_only():

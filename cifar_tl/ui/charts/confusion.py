@@ -5,6 +5,7 @@ True classes go down, predicted ones across. Colours are those of the theme, fro
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,15 @@ _MOST_CLASSES_WITH_NUMBERS = 25
 _MOST_CLASSES_WITH_GAPS = 40
 _LONGEST_LABEL = 20  # characters
 _STOPS = 12
+_CLASSES_IN_FOCUS = 30
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was chosen in the matrix: one cell, or with None on one side a whole row (all predictions) or column (all true classes)."""
+
+    true: int | None
+    predicted: int | None
 
 
 def confusion_chart(
@@ -26,24 +36,29 @@ def confusion_chart(
     *,
     as_shares: bool = False,
     hide_diagonal: bool = False,
+    least: float = 0,
     order: Sequence[int] | None = None,
-    selected: tuple[int, int] | None = None,
+    selected: Cell | None = None,
+    focus: int | None = None,
 ) -> Chart:
-    """The heat map of counts, or of shares of each true class. `order` arranges the classes; `selected` is framed.
+    """The heat map of counts, or of shares of each true class. `order` arranges the classes.
 
-    Its clicks report class names: `class_of_click` turns one back into indices.
+    Cells below `least` (images, or a share) are left out. `selected` is framed: a cell, or a whole row or column. `focus` is a class
+    that is to be in sight: the chart starts enlarged around it. Clicks report class names: `cell_of_click` turns them into indices.
     """
     order = list(range(len(class_names))) if order is None else list(order)
     names = [class_names[i] for i in order]
     counts_CC = matrix_CC[np.ix_(order, order)]
     values_CC = (shares_of_rows(counts_CC) if as_shares else counts_CC).astype(np.float32)
+    values_CC[values_CC < least] = 0
     if hide_diagonal:
         np.fill_diagonal(values_CC, np.nan)
-    trace = _heat_map(values_CC, counts_CC, names, as_shares)
     layout = _layout(names)
     if selected is not None:
-        layout["shapes"] = [_frame(order.index(selected[0]), order.index(selected[1]))]
-    return Chart([trace], layout, _describe(counts_CC, names))
+        layout["shapes"] = [_frame(_place(order, selected.true), _place(order, selected.predicted), len(names))]
+    if focus is not None:
+        _enlarge_around(layout, order.index(focus), len(names))
+    return Chart([_heat_map(values_CC, counts_CC, names, as_shares)], layout, _describe(counts_CC, names))
 
 
 def chart_height(num_classes: int) -> int:
@@ -51,18 +66,21 @@ def chart_height(num_classes: int) -> int:
     return int(np.clip(150 + 24 * num_classes, 420, 760))
 
 
-def class_of_click(clicked: Any, class_names: Sequence[str]) -> tuple[int, int] | None:
-    """(true, predicted) of a click that `live_plot` reported; None without one, or if it was on other classes."""
-    if not clicked:
+def cell_of_click(clicked: Any, class_names: Sequence[str]) -> Cell | None:
+    """What a click that `live_plot` reported was on; None without one, or if it was on other classes.
+
+    A click on a label of one axis comes without a value for the other.
+    """
+    return cell_of_names(clicked["y"], clicked["x"], class_names) if clicked else None
+
+
+def cell_of_names(true: str | None, predicted: str | None, class_names: Sequence[str]) -> Cell | None:
+    """The cell of two class names, either of which may be missing; None if both are, or one is unknown."""
+    index: dict[str | None, int | None] = {name: i for i, name in enumerate(class_names)}
+    index[None] = None
+    if (true is None and predicted is None) or true not in index or predicted not in index:
         return None
-    index = {name: i for i, name in enumerate(class_names)}
-    true, predicted = index.get(str(clicked["y"])), index.get(str(clicked["x"]))
-    return None if true is None or predicted is None else (true, predicted)
-
-
-def superclass_order(superclass_of_class: Sequence[int]) -> list[int]:
-    """Class indices with those of one superclass side by side; by index within each."""
-    return [int(i) for i in np.argsort(np.asarray(superclass_of_class), kind="stable")]
+    return Cell(index[true], index[predicted])
 
 
 def _heat_map(values_CC: np.ndarray, counts_CC: np.ndarray, names: list[str], as_shares: bool) -> dict[str, Any]:
@@ -72,8 +90,7 @@ def _heat_map(values_CC: np.ndarray, counts_CC: np.ndarray, names: list[str], as
         "type": "heatmap",
         "x": names,
         "y": names,
-        "z": typed(values_CC),
-        "customdata": typed(counts_CC, "<i4"),
+        **_cells(values_CC, counts_CC, as_shares),
         "zmin": 0,
         "zmax": highest or 1,
         "colorscale": colour_scale(),
@@ -92,6 +109,14 @@ def _heat_map(values_CC: np.ndarray, counts_CC: np.ndarray, names: list[str], as
     if len(names) <= _MOST_CLASSES_WITH_NUMBERS:
         trace |= {"text": _numbers(values_CC, as_shares), "texttemplate": "%{text}"}
     return trace
+
+
+def _cells(values_CC: np.ndarray, counts_CC: np.ndarray, as_shares: bool) -> dict[str, Any]:
+    """The numbers, in as few bytes as hold them: a thousand classes have a million cells."""
+    small = "<u2" if counts_CC.max(initial=0) < 2**16 else "<i4"
+    if as_shares:
+        return {"z": typed(values_CC), "customdata": typed(counts_CC, small)}
+    return {"z": typed(values_CC) if np.isnan(values_CC).any() else typed(values_CC, small)}
 
 
 def colour_scale() -> list[list[Any]]:
@@ -145,10 +170,24 @@ def _layout(names: list[str]) -> dict[str, Any]:
     }
 
 
-def _frame(row: int, column: int) -> dict[str, Any]:
-    """A box around one cell; on a category axis, places are counted from 0."""
-    corners = {"x0": column - 0.5, "x1": column + 0.5, "y0": row - 0.5, "y1": row + 0.5}
+def _place(order: list[int], index: int | None) -> int | None:
+    return None if index is None else order.index(index)
+
+
+def _frame(row: int | None, column: int | None, count: int) -> dict[str, Any]:
+    """A box around one cell, row or column; on a category axis, places are counted from 0."""
+    left, right = (-0.5, count - 0.5) if column is None else (column - 0.5, column + 0.5)
+    top, bottom = (-0.5, count - 0.5) if row is None else (row - 0.5, row + 0.5)
+    corners = {"x0": left, "x1": right, "y0": top, "y1": bottom}
     return {"type": "rect", "line": {"color": theme_colour("orange"), "width": 2}} | corners
+
+
+def _enlarge_around(layout: dict[str, Any], place: int, count: int) -> None:
+    """Show the neighbourhood of one class; a matrix that is small anyway stays whole."""
+    shown = min(count, _CLASSES_IN_FOCUS)
+    first = min(max(0, place - shown // 2), count - shown) - 0.5
+    layout["xaxis"] |= {"range": [first, first + shown]}
+    layout["yaxis"] |= {"range": [first + shown, first], "autorange": False}
 
 
 def _describe(counts_CC: np.ndarray, names: list[str]) -> str:

@@ -8,7 +8,13 @@ from cifar_tl.runs.store import RunStatus, find_run
 from cifar_tl.runs.summary import RunSummary
 from cifar_tl.ui.cached import summaries
 from cifar_tl.ui.cached_evaluation import Explored, evaluated_splits, explored
-from cifar_tl.ui.explore_views import show_classes, show_confusion, show_pairs
+from cifar_tl.ui.explore.classes import show_classes
+from cifar_tl.ui.explore.confusion import show_confusion
+from cifar_tl.ui.explore.embedding_map import show_map
+from cifar_tl.ui.explore.images import show_images
+from cifar_tl.ui.explore.pairs import show_pairs
+from cifar_tl.ui.explore.suspicious import show_suspicious
+from cifar_tl.ui.explore.trust import show_trust
 from cifar_tl.ui.widgets import (
     RUN_PARAMETER,
     Metric,
@@ -22,18 +28,28 @@ from cifar_tl.ui.widgets import (
 )
 
 TRAIN_PAGE = "cifar_tl/ui/pages/train.py"
-SPLIT_WORDS = {"test": "Test", "dev": "Dev"}
-VIEWS = {"Confusion": show_confusion, "Classes": show_classes, "Confused pairs": show_pairs}
+SPLIT_WORDS = {"test": "Test", "dev": "Dev", "train": "Train"}
+VIEWS = {
+    "Confusion": show_confusion,
+    "Classes": show_classes,
+    "Confused pairs": show_pairs,
+    "Images": show_images,
+    "Suspicious data": show_suspicious,
+    "Trust": show_trust,
+    "Map": show_map,
+}
 _REFRESH_SECONDS = 3
 
 
 def page() -> None:
-    st.title("Explore")
     runs = summaries()
     if not runs:
+        st.title("Explore", anchor=False)
         _no_runs()
         return
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    # In one line: what is explored below should be in sight on a laptop.
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.title("Explore", anchor=False, width="content")
         run = run_picker(runs)
         assert run is not None
         splits = [] if run.problem else evaluated_splits(run.run_id)
@@ -65,7 +81,8 @@ def _split_choice(splits: list[str]) -> str | None:
         required=True,
         key="split",
         bind="query-params",
-        help="Test images are seen once, after training. Dev images chose the best epoch, so their accuracy is slightly flattered.",
+        help="Test images are seen once, after training. Dev images chose the best epoch, so their accuracy is slightly flattered. "
+        "Train images are what the model learned from: how it does on them says how much it memorised.",
     )
     return chosen
 
@@ -104,12 +121,19 @@ def _show(run: RunSummary, split: str) -> None:
         show_error(error if isinstance(error, RunInvalid) else RunInvalid(f"The evaluation of run {run.run_id} has just been removed."))
         return
     if run.status is not RunStatus.COMPLETED:
-        status_badge(run.status)
+        _unfinished(run, split)
     _headline(loaded)
     view = st.segmented_control(
         "View", list(VIEWS), default="Confusion", required=True, key="view", bind="query-params", label_visibility="collapsed"
     )
     VIEWS[view](loaded)
+
+
+def _unfinished(run: RunSummary, split: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        status_badge(run.status)
+        if run.status.is_active and split == "dev":
+            st.caption("This run still trains. The numbers are of its best epoch so far; Confusion follows the newest.", width="content")
 
 
 def _headline(loaded: Explored) -> None:
