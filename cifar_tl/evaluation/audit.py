@@ -25,12 +25,12 @@ from cifar_tl.errors import CifarTLError, RunActive, RunInvalid
 from cifar_tl.evaluation.suspicion.linear import Features, blocks_of
 from cifar_tl.evaluation.suspicion.result import DEV, TEST, TRAIN, Suspicion, audit_key, audit_settings, load_suspicion, save_suspicion
 from cifar_tl.evaluation.suspicion.search import SplitData, search
-from cifar_tl.evaluation.suspicion.state import failed, working
+from cifar_tl.evaluation.suspicion.state import failed, working, writing
 from cifar_tl.paths import AuditFolder, RunFolder, audit_folder, audits_root
 from cifar_tl.runs.events import Event, Phase
 from cifar_tl.runs.events import Progress as ProgressEvent
 from cifar_tl.runs.lock import OPEN_TO_ALL, try_lock
-from cifar_tl.runs.store import read_config, read_manifest, write_json, writing_in
+from cifar_tl.runs.store import read_config, read_manifest, write_json
 from cifar_tl.training.inputs import Inputs
 from cifar_tl.training.prepare import Prepared, counted_progress, inputs_for, load_data, load_network
 
@@ -56,7 +56,8 @@ def audit(folder: RunFolder, *, tell: Tell, lock_file: int | None = None) -> Sus
             return load_suspicion(files.result)
         try:
             found = examine(audit_settings(config), _noting(files, tell), data_fingerprint=manifest.data_fingerprint)
-            save_suspicion(files.result, found)
+            with writing(files):
+                save_suspicion(files.result, found)
         except CifarTLError as error:
             write_json(files.state, failed(str(error)))
             raise
@@ -135,9 +136,9 @@ def _computed_once(features: Features, heard: Callable[[int], object]) -> np.nda
 
 @contextmanager
 def _held(files: AuditFolder, lock_file: int | None) -> Iterator[None]:
-    """Hold the audit's lock, here or as it was handed over. Raises RunActive, RunError."""
+    """Hold the audit's lock, here or as it was handed over. Raises RunActive, DataError."""
     if lock_file is None:
-        with writing_in(files.path):
+        with writing(files):
             files.path.mkdir(parents=True, exist_ok=True)
             lock_file = os.open(files.lock, os.O_RDWR | os.O_CREAT, OPEN_TO_ALL)
         if not try_lock(lock_file):

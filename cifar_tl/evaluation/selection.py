@@ -39,8 +39,8 @@ class Filter:
     highest: float = 1.0
 
 
-def select(evaluation: Evaluation, wanted: Filter, order: Order) -> np.ndarray:
-    """int64 positions of the images that pass, in this order; equal ones by position."""
+def select(evaluation: Evaluation, wanted: Filter, order: Order, among_N: np.ndarray | None = None) -> np.ndarray:
+    """int64 positions of the images that pass, in this order; equal ones by position. `among_N`: bool, only these."""
     is_right_N = evaluation.predictions_N == evaluation.labels_N
     confidences_N = evaluation.confidences_N
     passes_N = (confidences_N >= wanted.lowest) & (confidences_N <= wanted.highest)
@@ -50,6 +50,8 @@ def select(evaluation: Evaluation, wanted: Filter, order: Order) -> np.ndarray:
         passes_N &= evaluation.predictions_N == wanted.predicted
     if wanted.outcome is not Outcome.ALL:
         passes_N &= is_right_N == (wanted.outcome is Outcome.RIGHT)
+    if among_N is not None:
+        passes_N &= among_N
     positions = np.flatnonzero(passes_N)
     return positions[np.argsort(_keys(evaluation, order)[positions], kind="stable")]
 

@@ -31,8 +31,8 @@ class RunHistory:
         for record in records:
             self.version += 1
             self.first_time = record.time if self.first_time is None else self.first_time
-            self.last_time = record.time
             self._fold(record.event, record.time)
+            self.last_time = record.time
         return self.version > before
 
     def _fold(self, event: Event, time: float) -> None:
@@ -43,8 +43,11 @@ class RunHistory:
         elif isinstance(event, Progress):
             self.progress = event
         elif isinstance(event, Phase):
-            if self.is_queued and event.name != "queued":
-                self.first_time = time  # the wait is no part of the run
+            # Neither the time between an end and a resumption is part of the run, nor the wait for a device.
+            if event.name == "resuming":
+                self.seconds_before, self.first_time = self.seconds or 0.0, time
+            elif self.is_queued and event.name != "queued":
+                self.first_time = time
             self.phase, self.progress, self.terminal = event, None, None
         elif isinstance(event, Warned):
             self.warnings.append(event)
@@ -100,6 +103,8 @@ class RunHistory:
         """How long the run took, or has taken by its last event."""
         if self.terminal is not None:
             return self.terminal.seconds
+        if self.is_queued:
+            return self.seconds_before or None
         if self.first_time is None or self.last_time is None:
             return None
         return self.seconds_before + max(0.0, self.last_time - self.first_time)  # clocks are set back

@@ -15,9 +15,10 @@ import streamlit as st
 
 from cifar_tl.errors import RunError
 from cifar_tl.evaluation.suspicion.result import Suspicion, audit_key, load_suspicion
+from cifar_tl.evaluation.suspicion.state import writing
 from cifar_tl.paths import PROJECT_ROOT, AuditFolder, audit_folder
 from cifar_tl.runs.lock import OPEN_TO_ALL, try_lock
-from cifar_tl.runs.store import RunManifest, find_run, read_config, writing_in
+from cifar_tl.runs.store import RunManifest, find_run, read_config
 from cifar_tl.ui.cached import file_stamp
 from cifar_tl.ui.explore.suspects import Kind, SuspectList, suspect_lists
 
@@ -49,8 +50,8 @@ def _audit(path: str, stamp: tuple[int, int]) -> Audit:  # noqa: ARG001 - part o
 
 
 def start_audit(run_id: str, files: AuditFolder) -> None:
-    """Begin to look at the data of a run, unless that goes on already. Returns at once. Raises RunError."""
-    with writing_in(files.path):
+    """Begin to look at the data of a run, unless that goes on already. Returns at once. Raises DataError, RunError."""
+    with writing(files):
         files.path.mkdir(parents=True, exist_ok=True)
         lock = os.open(files.lock, os.O_RDWR | os.O_CREAT, OPEN_TO_ALL)
     try:
@@ -61,7 +62,7 @@ def start_audit(run_id: str, files: AuditFolder) -> None:
 
 
 def _spawn(run_id: str, files: AuditFolder, lock: int) -> None:
-    with writing_in(files.path):
+    with writing(files):
         files.state.unlink(missing_ok=True)
         log = files.log.open("wb")
     with log:

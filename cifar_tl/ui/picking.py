@@ -51,12 +51,13 @@ def picking_note(shown_run_id: str, runs: Sequence[Contender], test_images: int)
     error = _standard_error(best.test_accuracy, test_images)
     rivals = sum(run.test_accuracy >= best.test_accuracy - _RIVAL_STANDARD_ERRORS * error for run in runs)
     optimism = expected_largest(rivals) * error
-    finding = f"{len(runs)} runs on these data have been tested on the same {test_images:,} images. {_flattery(rivals, error, optimism)}"
+    equals = "" if rivals == 1 else f", {'all' if rivals == len(runs) else rivals} of them equally good within chance"
+    finding = f"{len(runs)} runs have been tested on these {test_images:,} images{equals}. {_flattery(rivals, error, optimism)}"
     by_dev = _best_by_dev(runs)
     disagree = bool(by_dev) and best not in by_dev
     if disagree:
         finding += f" {_disagreement(best, by_dev[0])}"
-    advice = "Pick by dev accuracy, and let test only report on the run that was picked."
+    advice = "Pick by dev, and let test only report on the run that was picked."
     is_best = shown_run_id == best.run_id
     return PickingNote(optimism, is_best and rivals > 1, is_best and disagree, finding, advice)
 
@@ -78,12 +79,11 @@ def _standard_error(accuracy: float, images: int) -> float:
 
 def _flattery(rivals: int, error: float, optimism: float) -> str:
     if rivals == 1:
-        return "The best of them is ahead by more than chance, so picking it by its test accuracy would flatter it little."
+        return "The best is ahead by more than chance, so picking it by its test accuracy flatters it little."
     return (
-        f"{rivals} of them are as good as the best within chance. If you pick the one with the best test accuracy, that number is "
-        f"flattered by up to about {100 * optimism:.1f} points: the expected largest of {rivals} draws "
-        f"({expected_largest(rivals):.2f}) times the standard error of an accuracy on so many images "
-        f"(√(p (1 − p) / n), {100 * error:.2f} points). It is less where the runs are right on the same images."
+        "Picking the best by its test accuracy flatters that number, by up to about "
+        f"{100 * optimism:.1f} points: the expected largest of {rivals} draws, {expected_largest(rivals):.2f} standard errors "
+        f"√(p (1 − p) / n) of {100 * error:.2f} points."
     )
 
 
@@ -95,6 +95,6 @@ def _best_by_dev(runs: Sequence[Contender]) -> list[Contender]:
 
 def _disagreement(best: Contender, by_dev: Contender) -> str:
     return (
-        f"Test and dev disagree: **{plain(best.label)}** has the best test accuracy ({format_percent(best.test_accuracy)}), "
-        f"**{plain(by_dev.label)}** the best dev accuracy ({format_percent(by_dev.best_dev_accuracy)})."
+        f"By test that is **{plain(best.label)}** ({format_percent(best.test_accuracy)}), but by dev "
+        f"**{plain(by_dev.label)}** ({format_percent(by_dev.best_dev_accuracy)})."
     )

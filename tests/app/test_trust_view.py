@@ -228,7 +228,7 @@ def test_several_tested_runs_on_the_same_data_get_a_note(checkpoints: Path) -> N
     for run_id in "abc":
         make_run(checkpoints, run_id=run_id)
     page = opened()
-    assert "3 runs on these data have been tested on the same 200 images" in page.info[0].value
+    assert "3 runs have been tested on these 200 images" in page.info[0].value
     assert not page.warning
 
 
@@ -252,7 +252,7 @@ def test_a_run_that_only_test_speaks_for_is_warned_of(checkpoints: Path) -> None
     make_run(checkpoints, run_id="long", seed=min(tested, key=lambda seed: tested[seed]), epochs=5)
     assert tested[1] != tested[2]
     warned = opened(run=f"seed{best}")
-    assert "Test and dev disagree" in warned.warning[0].value
+    assert "but by dev **long**" in warned.warning[0].value
     assert not opened(run="long").warning
 
 

@@ -65,7 +65,7 @@ def test_runs_take_turns_on_one_device_and_the_queue_is_in_peoples_hands(
         expect(badge(runs, "Stopped")).to_be_visible(timeout=STOPS_WITHIN_MS)
         assert runs_waiting() == [third]
 
-    choose_row(runs, 1)
+    runs.reload()
     choose_row(runs, 2)
     runs.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("as asked")).to_be_visible(timeout=STOPS_WITHIN_MS)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cifar_tl.config import make_config
 from cifar_tl.evaluation.arrays import load_evaluation
+from cifar_tl.evaluation.embeddings import TSNE, load_embeddings, load_map
 from cifar_tl.paths import PROJECT_ROOT, RunFolder
 from cifar_tl.runs import launcher
 from cifar_tl.runs.events import Completed, Started
@@ -102,11 +103,31 @@ def test_a_shrunk_run_is_small_and_answers_as_the_whole_one_does(trained, call):
     assert small.events.read_bytes() == whole.events.read_bytes()
     before, after = (load_evaluation(folder.evaluation_of("test")) for folder in (whole, small))
     assert np.array_equal(before.probabilities_NC, after.probabilities_NC)
-    assert after.embeddings_NF.shape == (len(before), 32)
     done = call("evaluate", "demo-small", "--json")
-    assert json.loads(done.stdout.splitlines()[-1])["accuracy"] == pytest.approx(trained["test_accuracy"], abs=0.01)
+    assert done.returncode == 0, done.stderr
+    # Image by image: of a run this short, rounded weights move enough answers that were hardly decided to make a point of accuracy.
+    again = load_evaluation(small.evaluation_of("test"))
+    assert again.probabilities_NC.astype(np.float32) == pytest.approx(before.probabilities_NC.astype(np.float32), abs=0.08)
     listed = {row["run_id"]: row for row in json.loads(call("runs", "--json").stdout)["runs"]}
     assert listed["demo-small"]["test_accuracy"] == pytest.approx(trained["test_accuracy"])
+
+
+def test_a_shrunk_run_has_the_map_of_the_whole_one_and_nearly_its_embeddings(trained, call):
+    """Shrinking waits until the worker has described the run."""
+    done = call("shrink", trained["run_id"], "demo-map", "--json")
+    assert done.returncode == 0, done.stderr
+    small, whole = RunFolder(Path(json.loads(done.stdout)["run_dir"])), RunFolder(Path(trained["run_dir"]))
+    before, after = load_map(whole.embedding_map), load_map(small.embedding_map)
+    assert (before.method, after.method) == (TSNE, TSNE)
+    assert np.array_equal(before.splits["test"].rows_N, after.splits["test"].rows_N)
+    assert after.splits["test"].vectors_ND.astype(np.float32) == pytest.approx(before.splits["test"].vectors_ND, abs=0.05)
+    assert np.bincount(after.splits["train"].labels_N).tolist() == [75] * 20
+    embeddings = load_embeddings(small.embeddings)
+    rows = after.splits["train"].rows_N.tolist()
+    assert embeddings.splits["train"].rows_N.tolist() == load_evaluation(small.evaluation_of("train")).rows_N.tolist() == rows
+    length = np.linalg.norm(embeddings.splits["train"].vectors_ND.astype(np.float32), axis=1)
+    assert 0.5 < np.mean(length**2) < 1.2
+    assert small.embeddings.stat().st_size < 0.3 * whole.embeddings.stat().st_size
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", ".hidden", "a b"])
@@ -138,7 +159,7 @@ def same_roots(home, monkeypatch):
 
 def test_two_runs_at_once_take_turns_and_both_end(call, same_roots):
     """Started together, as two people on one machine would."""
-    config = make_config(source="shapes", images_per_class=3, image_size=32, epochs=1, device="cpu")
+    config = make_config(source="shapes", images_per_class=3, image_size=32, epochs=1, device="cpu", describe=False)
     folders = [find_run(launcher.start_run(config)) for _ in range(2)]
     for folder in folders:
         with folder.lock.open("ab") as file:

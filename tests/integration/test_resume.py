@@ -40,6 +40,7 @@ CONFIG = {
     "ema_decay": 0.9,
     "log_every_steps": 3,
     "checkpoint_minutes": 0.002,
+    "describe": False,
 }
 NAMED = (
     "step:1", "step:5", "gradients:3", "checkpoint:1", "rename:2", "log:4", "best:1", "epoch:1",

@@ -54,6 +54,7 @@ def small(**changes: object) -> RunConfig:
         "device": "cpu",
         "precision": "float32",
         "flip": False,
+        "describe": False,
     }
     return make_config(**values | changes)
 

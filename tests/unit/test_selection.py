@@ -59,3 +59,9 @@ def test_loss_is_cross_entropy_and_finite_where_the_probability_was_rounded_to_z
 
 def test_margin_is_the_lead_over_the_second_class(evaluation: Evaluation):
     assert margins(evaluation) == pytest.approx([0.5, 0.3, 0.85, 0.1, 1.0], abs=1e-3)
+
+
+def test_only_those_asked_for_are_looked_through(evaluation: Evaluation):
+    among = np.array([True, True, False, False, True])
+    assert select(evaluation, Filter(true=0), Order.CONFIDENT, among).tolist() == [0, 1]
+    assert select(evaluation, Filter(), Order.LOSS, ~among).tolist() == [3, 2]

@@ -8,10 +8,13 @@ work goes on which does not.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from cifar_tl.data.download import explained
 from cifar_tl.data.progress import Progress
 from cifar_tl.paths import AuditFolder
 from cifar_tl.runs.lock import try_lock
@@ -33,6 +36,15 @@ class AuditState:
     status: AuditStatus
     progress: Progress | None = None
     reason: str = ""
+
+
+@contextmanager
+def writing(files: AuditFolder) -> Iterator[None]:
+    """What the disk refuses (read-only, full, not ours) is told in one line. Raises DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise explained(error, f"What is found cannot be kept in {files.path}") from error
 
 
 def working(progress: Progress) -> dict[str, Any]:

@@ -44,7 +44,16 @@ def map_points(drawn: EmbeddingMap, answers: Mapping[str, Evaluation]) -> MapPoi
             known = positions != UNKNOWN
             predictions[known] = evaluation.predictions_N[positions[known]]
             confidences[known] = evaluation.confidences_N[positions[known]]
-        parts.append((split.vectors_ND[:, :2], split.labels_N, predictions, confidences, positions, np.full(count, name == "train")))
+        parts.append(
+            (
+                split.vectors_ND[:, :2].astype(np.float32),
+                split.labels_N,
+                predictions,
+                confidences,
+                positions,
+                np.full(count, name == "train"),
+            )
+        )
     return MapPoints(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from cifar_tl.evaluation.selection import Filter, Order, Outcome, select
 from cifar_tl.ui.cached_evaluation import Explored
+from cifar_tl.ui.explore.audited import doubted_labels
 from cifar_tl.ui.explore.parts import PREDICTED_PARAMETER, TRUE_PARAMETER
 from cifar_tl.ui.gallery import show_gallery
 from cifar_tl.ui.widgets import page_boundary
@@ -20,14 +21,16 @@ Choice = TypeVar("Choice", bound=StrEnum)
 @st.fragment
 @page_boundary()  # a fragment's rerun does not pass through the page's own
 def show_images(explored: Explored) -> None:
-    wanted, order = _controls(explored)
-    positions = select(explored.evaluation, wanted, order)
+    doubted_N = doubted_labels(explored)
+    wanted, order, is_doubted = _controls(explored, can_be_doubted=doubted_N is not None)
+    positions = select(explored.evaluation, wanted, order, doubted_N if is_doubted else None)
     st.caption(f"{len(positions):,} of {len(explored.evaluation):,} images")
-    selection = f"images.{wanted}.{order}"
+    selection = f"images.{wanted}.{order}.{is_doubted}"
     show_gallery(explored, positions, selection=selection, key="images", is_wide=True)
 
 
-def _controls(explored: Explored) -> tuple[Filter, Order]:
+def _controls(explored: Explored, *, can_be_doubted: bool) -> tuple[Filter, Order, bool]:
+    """What passes, in which order, and whether only images whose label is doubted."""
     names = explored.class_names
     with st.container(horizontal=True, gap="small"):
         true = _class_choice("True class", TRUE_PARAMETER, names)
@@ -38,7 +41,7 @@ def _controls(explored: Explored) -> tuple[Filter, Order]:
                 on_change=_write_address, args=("images.outcome", _OUTCOME_PARAMETER),
             )
         )  # fmt: skip
-        lowest, highest = st.slider("Confidence, %", 0, 100, (0, 100), key="images.confidence", width=200)
+        lowest, highest = st.slider("Confidence, %", 0, 100, (0, 100), key="images.confidence", width=160)
         orders = list(Order)
         order = Order(
             st.selectbox(
@@ -46,7 +49,13 @@ def _controls(explored: Explored) -> tuple[Filter, Order]:
                 on_change=_write_address, args=("images.sort", _SORT_PARAMETER),
             )
         )  # fmt: skip
-    return Filter(true, predicted, outcome, lowest / 100, highest / 100), order
+        labels = "All"
+        if can_be_doubted:
+            labels = st.segmented_control(
+                "Labels", ["All", "Doubted"], default="All", required=True, key="images.labels",
+                help="Doubted are the labels that Suspicious data lists as probably wrong.",
+            )  # fmt: skip
+    return Filter(true, predicted, outcome, lowest / 100, highest / 100), order, labels == "Doubted"
 
 
 def _class_choice(label: str, parameter: str, names: Sequence[str]) -> int | None:
@@ -55,7 +64,7 @@ def _class_choice(label: str, parameter: str, names: Sequence[str]) -> int | Non
     if asked in names and st.session_state.get(key) != asked:
         st.session_state[key] = asked
     chosen = st.selectbox(
-        label, sorted(names), index=None, placeholder=_ANY, key=key, width=200, on_change=_write_address, args=(key, parameter)
+        label, sorted(names), index=None, placeholder=_ANY, key=key, width=170, on_change=_write_address, args=(key, parameter)
     )
     return names.index(chosen) if chosen in names else None
 

@@ -1,5 +1,7 @@
 """The Explore page: what an evaluated run gets right and wrong, down to single images. Choose a run, a split and a view."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from cifar_tl.errors import RunInvalid
@@ -8,6 +10,7 @@ from cifar_tl.runs.store import RunStatus, find_run
 from cifar_tl.runs.summary import RunSummary
 from cifar_tl.ui.cached import summaries
 from cifar_tl.ui.cached_evaluation import Explored, evaluated_splits, explored
+from cifar_tl.ui.explore.audited import images_in_train
 from cifar_tl.ui.explore.classes import show_classes
 from cifar_tl.ui.explore.confusion import show_confusion
 from cifar_tl.ui.explore.embedding_map import show_map
@@ -29,13 +32,13 @@ from cifar_tl.ui.widgets import (
 
 TRAIN_PAGE = "cifar_tl/ui/pages/train.py"
 SPLIT_WORDS = {"test": "Test", "dev": "Dev", "train": "Train"}
-VIEWS = {
+VIEWS: dict[str, Callable[[Explored], None]] = {
     "Confusion": show_confusion,
     "Classes": show_classes,
     "Confused pairs": show_pairs,
     "Images": show_images,
     "Suspicious data": show_suspicious,
-    "Trust": show_trust,
+    "Trust": lambda explored: show_trust(explored, images_in_train(explored)),
     "Map": show_map,
 }
 _REFRESH_SECONDS = 3
