@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
         "predict": predict,
         "evaluate": evaluate,
         "describe": describe,
+        "audit": audit,
         "shrink": shrink,
         "pack": pack,
         "unpack": unpack,
@@ -249,6 +250,24 @@ def _describe(options: argparse.Namespace, folder: RunFolder) -> int:
     sizes = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     _say(options, f"embeddings of {sizes} images; a map by {method}; {folder.evaluation}")
     return _finish(options, {"run_id": folder.run_id, "embeddings": counts, "map": method})
+
+
+def audit(options: argparse.Namespace) -> int:
+    folder = store.find_run(options.run_id)
+    if options.lock_file is not None:
+        os.set_inheritable(options.lock_file, False)
+    from cifar_tl.evaluation.audit import audit_data
+
+    with _SourceBar(is_shown=options.lock_file is None) as bar:
+        found = audit_data(folder, tell=bar.show, lock_file=options.lock_file)
+    counts = {
+        "doubted_labels": len(found.labels),
+        "duplicates": len(found.duplicates),
+        "test_images_in_train": len(found.test_rows_seen_in_training),
+        "outliers": len(found.outliers),
+    }
+    _say(options, ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items()))
+    return _finish(options, {"run_id": folder.run_id} | counts)
 
 
 def shrink(options: argparse.Namespace) -> int:

@@ -1,13 +1,13 @@
 """shrink_run: a copy of a finished run that is small enough to be handed on, and still explores and predicts.
 
     best.safetensors          float16 instead of float32: half the bytes, three more bits of mantissa than bfloat16 computes with
-    evaluation/test.npz       compressed
+    evaluation/test.npz       compressed, and so is dev.npz, which says how sure the model may be
     evaluation/map.npz        compressed, rounded; with fewer training images
     evaluation/embeddings.npz compressed, rounded, of test and the training images on the map
     evaluation/train.npz      compressed, of the same training images
     config.json, run.json, events.jsonl, annotations.json    as they are, under the new name
 
-Left behind: what resuming needs, the dev arrays, the worker's log. Level 3.
+Left behind: what resuming needs, what each epoch answered, the worker's log. Level 3.
 """
 
 import shutil
@@ -61,7 +61,9 @@ def shrink_run(source: RunFolder, run_id: str, *, overwrite: bool = False) -> Ru
                     shutil.copy(file, temporary.path / file.name)
             write_manifest(temporary, replace(manifest, run_id=run_id))
             _shrink_weights(source.best_weights, temporary.best_weights)
-            save_evaluation(temporary.evaluation_of("test"), load_evaluation(source.evaluation_of("test")), compressed=True)
+            for split in ("test", "dev"):
+                if source.evaluation_of(split).exists():
+                    save_evaluation(temporary.evaluation_of(split), load_evaluation(source.evaluation_of(split)), compressed=True)
             if is_described(source):
                 _shrink_description(source, temporary)
         shutil.rmtree(target.path, ignore_errors=True)

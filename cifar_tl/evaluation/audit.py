@@ -1,4 +1,4 @@
-"""audit(): look for what is suspicious in the data of a run, through the frozen features of its backbone before any fine-tuning.
+"""audit_data(): look for what is suspicious in the data of a run, through the frozen features of its backbone before any fine-tuning.
 
 A network that was fine-tuned has memorised the labels it was given, wrong ones too, so its own features would hide what is looked
 for here. The pretrained ones come from the cache that all runs share: after a run of the head they are there already.
@@ -39,7 +39,7 @@ _BATCH = 256
 _NICENESS = 5  # of a process that a page has started and does not wait for: a training run beside it goes first
 
 
-def audit(folder: RunFolder, *, tell: Tell, lock_file: int | None = None) -> Suspicion:
+def audit_data(folder: RunFolder, *, tell: Tell, lock_file: int | None = None) -> Suspicion:
     """What is suspicious in the data of the run in `folder`: as it was found before, else looked for now and kept.
 
     `lock_file` is an inherited file descriptor that already holds the audit's lock. Raises RunInvalid, RunActive if another process is at

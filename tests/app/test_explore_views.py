@@ -190,6 +190,22 @@ def test_images_view_without_a_filter_has_all(with_images: RunFolder):
     assert "200 of 200 images" in texts(opened(view="Images"))
 
 
+def test_images_view_takes_a_range_of_confidence_from_the_address(with_images: RunFolder):
+    passing = select(evaluation_of(with_images), Filter(lowest=0.2, highest=0.6), Order.LOSS)
+    assert 0 < len(passing) < 200
+    assert f"{len(passing)} of 200 images" in texts(opened(view="Images", confidence="20-60"))
+
+
+@pytest.mark.parametrize("confidence", ["", "60", "60-20", "-5-20", "a-b", "0-900"])
+def test_images_view_ignores_a_range_that_is_none(with_images: RunFolder, confidence: str):
+    assert "200 of 200 images" in texts(opened(view="Images", confidence=confidence))
+
+
+@pytest.mark.parametrize("split", ["dev", "Dev"])
+def test_split_in_the_address_opens_its_images(with_images: RunFolder, split: str):
+    assert "100 of 100 images" in texts(opened(view="Images", split=split))
+
+
 def test_filter_that_nothing_passes_says_so(with_images: RunFolder):
     at = opened(view="Images")
     at.slider[0].set_value((99, 100)).run()

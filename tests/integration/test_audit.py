@@ -15,7 +15,7 @@ from cifar_tl.data.sources import prepare
 from cifar_tl.errors import RunActive, RunInvalid
 from cifar_tl.evaluation import audit as audit_module
 from cifar_tl.evaluation.arrays import load_evaluation
-from cifar_tl.evaluation.audit import audit
+from cifar_tl.evaluation.audit import audit_data
 from cifar_tl.evaluation.evaluate import evaluate_run
 from cifar_tl.evaluation.suspicion.result import audit_key
 from cifar_tl.evaluation.suspicion.state import AuditStatus, audit_state
@@ -79,7 +79,7 @@ def fingerprint() -> str:
 def test_an_audit_is_made_once_and_shared_by_runs_on_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder, _, _ = run(tmp_path)
     told: list[Progress] = []
-    found = audit(folder, tell=told.append)
+    found = audit_data(folder, tell=told.append)
     store = prepare("shapes")
     names = store.info.class_names
     of_classes = [int(np.isin(store[split].labels_N, range(4)).sum()) for split in ("train", "test")]
@@ -90,22 +90,22 @@ def test_an_audit_is_made_once_and_shared_by_runs_on_the_same_data(tmp_path: Pat
     assert told
     other, _, _ = run(tmp_path, "other", learning_rate=0.05, flip=False)
     monkeypatch.setattr(audit_module, "examine", None)  # whoever looks again fails
-    assert audit(other, tell=tell_nobody).facts == found.facts
+    assert audit_data(other, tell=tell_nobody).facts == found.facts
 
 
 def test_a_head_only_run_leaves_the_audit_nothing_to_compute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The auto settings of an audit are this run's: its features are in the cache, so the network need not run."""
     folder, _, _ = run(tmp_path, device="auto", precision="auto", image_size=64)
     monkeypatch.setattr("cifar_tl.training.prepare.FrozenPrefix.__call__", None)
-    assert audit(folder, tell=tell_nobody).facts.images[0] > 0
+    assert audit_data(folder, tell=tell_nobody).facts.images[0] > 0
 
 
 def test_features_that_cannot_be_cached_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder, _, _ = run(tmp_path, cache_limit=0.0, image_size=48)
-    uncached = audit(folder, tell=tell_nobody)
+    uncached = audit_data(folder, tell=tell_nobody)
     write_json(folder.config, settings(image_size=48).model_dump(mode="json"))
     files_of(folder).result.unlink()
-    cached = audit(folder, tell=tell_nobody)
+    cached = audit_data(folder, tell=tell_nobody)
     assert uncached.facts.images == cached.facts.images
     assert uncached.facts.train_accuracy == pytest.approx(cached.facts.train_accuracy, abs=0.03)
 
@@ -117,8 +117,8 @@ def test_one_process_at_a_time_looks_at_the_same_data(tmp_path: Path):
     with files.lock.open("ab") as lock:
         assert try_lock(lock.fileno())
         with pytest.raises(RunActive, match="Another process"):
-            audit(folder, tell=tell_nobody)
-    assert audit(folder, tell=tell_nobody).facts.image_size == 40
+            audit_data(folder, tell=tell_nobody)
+    assert audit_data(folder, tell=tell_nobody).facts.image_size == 40
 
 
 def test_a_lock_that_is_handed_over_is_let_go_when_the_audit_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -128,7 +128,7 @@ def test_a_lock_that_is_handed_over_is_let_go_when_the_audit_is_done(tmp_path: P
     files.path.mkdir(parents=True, exist_ok=True)
     lock = os.open(files.lock, os.O_RDWR | os.O_CREAT)
     assert try_lock(lock)
-    audit(folder, tell=tell_nobody, lock_file=lock)
+    audit_data(folder, tell=tell_nobody, lock_file=lock)
     assert audit_state(files).status is AuditStatus.DONE
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(lock)
@@ -142,7 +142,7 @@ def test_why_an_audit_failed_is_kept_for_the_page(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(audit_module, "search", fail)
     with pytest.raises(RuntimeError):
-        audit(folder, tell=tell_nobody)
+        audit_data(folder, tell=tell_nobody)
     state = audit_state(files_of(folder))
     assert state.status is AuditStatus.FAILED
     assert "RuntimeError: out of luck" in state.reason
@@ -154,7 +154,7 @@ def test_data_that_have_changed_are_not_looked_at_as_this_runs(tmp_path: Path):
     raw = json.loads(folder.manifest.read_text())
     write_json(folder.manifest, raw | {"data_fingerprint": "of other data"})
     with pytest.raises(RunInvalid, match="have changed"):
-        audit(folder, tell=tell_nobody)
+        audit_data(folder, tell=tell_nobody)
     assert "have changed" in audit_state(files_of(folder)).reason
 
 
@@ -162,14 +162,14 @@ def test_a_run_that_has_not_come_to_its_data_has_nothing_to_look_at(tmp_path: Pa
     folder, _, _ = run(tmp_path)
     folder.manifest.unlink()
     with pytest.raises(RunInvalid, match="has not prepared its data"):
-        audit(folder, tell=tell_nobody)
+        audit_data(folder, tell=tell_nobody)
 
 
 def test_a_damaged_result_is_made_again(tmp_path: Path):
     folder, _, _ = run(tmp_path)
-    audit(folder, tell=tell_nobody)
+    audit_data(folder, tell=tell_nobody)
     files_of(folder).result.write_bytes(b"damaged")
-    assert audit(folder, tell=tell_nobody).facts.images[0] > 0
+    assert audit_data(folder, tell=tell_nobody).facts.images[0] > 0
 
 
 # Runs on corrected data

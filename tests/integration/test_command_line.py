@@ -101,8 +101,9 @@ def test_a_shrunk_run_is_small_and_answers_as_the_whole_one_does(trained, call):
     assert small.best_weights.stat().st_size < 0.52 * whole.best_weights.stat().st_size
     assert not small.last_checkpoint.exists()
     assert small.events.read_bytes() == whole.events.read_bytes()
-    before, after = (load_evaluation(folder.evaluation_of("test")) for folder in (whole, small))
-    assert np.array_equal(before.probabilities_NC, after.probabilities_NC)
+    for split in ("dev", "test"):
+        before, after = (load_evaluation(folder.evaluation_of(split)) for folder in (whole, small))
+        assert np.array_equal(before.probabilities_NC, after.probabilities_NC)
     done = call("evaluate", "demo-small", "--json")
     assert done.returncode == 0, done.stderr
     # Image by image: of a run this short, rounded weights move enough answers that were hardly decided to make a point of accuracy.
@@ -231,3 +232,16 @@ def test_a_run_that_does_not_exist_is_one_line(call, command):
     assert done.returncode == 1
     assert "nothing-here" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_audit_tells_what_it_found_and_is_made_once(trained, call):
+    done = call("audit", trained["run_id"], "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["run_id"] == trained["run_id"]
+    assert found["doubted_labels"] > 0
+    assert found["outliers"] > 0
+    again = call("audit", trained["run_id"], "--json")
+    assert json.loads(again.stdout.splitlines()[-1]) == found
+    assert "Comparing" in done.stderr
+    assert "Comparing" not in again.stderr

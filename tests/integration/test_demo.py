@@ -8,6 +8,7 @@ from PIL import Image
 
 from cifar_tl.evaluation.analysis import accuracy
 from cifar_tl.evaluation.arrays import load_evaluation
+from cifar_tl.evaluation.embeddings import TSNE, load_embeddings, load_map
 from cifar_tl.inference import Predictor
 from cifar_tl.paths import PROJECT_ROOT, RunFolder
 from cifar_tl.presets import preset
@@ -59,3 +60,13 @@ def test_it_answers_for_a_picture():
     assert not answer.error
     assert len(answer.classes) == 5
     assert sum(item.probability for item in answer.classes) <= 1 + 1e-6
+
+
+def test_every_view_of_explore_has_what_it_needs():
+    drawn, embeddings = load_map(DEMO.embedding_map), load_embeddings(DEMO.embeddings)
+    assert drawn.method == TSNE
+    assert len(drawn.splits["test"]) == len(embeddings.splits["test"]) == 10_000
+    train = load_evaluation(DEMO.evaluation_of("train"))
+    assert train.rows_N.tolist() == drawn.splits["train"].rows_N.tolist() == embeddings.splits["train"].rows_N.tolist()
+    dev = load_evaluation(DEMO.evaluation_of("dev"))
+    assert accuracy(dev).fraction == pytest.approx(summarize(DEMO.run_id).best_dev_accuracy)

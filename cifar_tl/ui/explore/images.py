@@ -13,9 +13,14 @@ from cifar_tl.ui.explore.parts import PREDICTED_PARAMETER, TRUE_PARAMETER
 from cifar_tl.ui.gallery import show_gallery
 from cifar_tl.ui.widgets import page_boundary
 
-_OUTCOME_PARAMETER, _SORT_PARAMETER = "outcome", "sort"  # of the address
+_OUTCOME_PARAMETER, _SORT_PARAMETER, _LABELS_PARAMETER, _CONFIDENCE_PARAMETER = "outcome", "sort", "labels", "confidence"  # of the address
 _ANY = "Any class"
 Choice = TypeVar("Choice", bound=StrEnum)
+
+
+class _Labels(StrEnum):
+    ALL = "All"
+    DOUBTED = "Doubted"
 
 
 @st.fragment
@@ -41,7 +46,9 @@ def _controls(explored: Explored, *, can_be_doubted: bool) -> tuple[Filter, Orde
                 on_change=_write_address, args=("images.outcome", _OUTCOME_PARAMETER),
             )
         )  # fmt: skip
-        lowest, highest = st.slider("Confidence, %", 0, 100, (0, 100), key="images.confidence", width=160)
+        lowest, highest = st.slider(
+            "Confidence, %", 0, 100, _asked_range(), key="images.confidence", width=160, on_change=_write_range, args=("images.confidence",)
+        )
         orders = list(Order)
         order = Order(
             st.selectbox(
@@ -49,13 +56,16 @@ def _controls(explored: Explored, *, can_be_doubted: bool) -> tuple[Filter, Orde
                 on_change=_write_address, args=("images.sort", _SORT_PARAMETER),
             )
         )  # fmt: skip
-        labels = "All"
+        labels = _Labels.ALL
         if can_be_doubted:
-            labels = st.segmented_control(
-                "Labels", ["All", "Doubted"], default="All", required=True, key="images.labels",
-                help="Doubted are the labels that Suspicious data lists as probably wrong.",
+            labels = _Labels(
+                st.segmented_control(
+                    "Labels", list(_Labels), default=_asked(_Labels, _LABELS_PARAMETER), required=True, key="images.labels",
+                    help="Doubted are the labels that Suspicious data lists as probably wrong.",
+                    on_change=_write_address, args=("images.labels", _LABELS_PARAMETER),
+                )
             )  # fmt: skip
-    return Filter(true, predicted, outcome, lowest / 100, highest / 100), order, labels == "Doubted"
+    return Filter(true, predicted, outcome, lowest / 100, highest / 100), order, labels is _Labels.DOUBTED
 
 
 def _class_choice(label: str, parameter: str, names: Sequence[str]) -> int | None:
@@ -73,6 +83,18 @@ def _asked(kind: type[Choice], parameter: str) -> Choice:
     """What the address asks for; the first of the kind for what is no such thing."""
     asked = st.query_params.get(parameter)
     return next((choice for choice in kind if choice == asked), next(iter(kind)))
+
+
+def _asked_range() -> tuple[int, int]:
+    """Of confidence, in percent, as in ?confidence=20-80; all of it for what is no such thing."""
+    low, _, high = st.query_params.get(_CONFIDENCE_PARAMETER, "").partition("-")
+    lowest, highest = (int(bound) if bound.isdecimal() else -1 for bound in (low, high))
+    return (lowest, highest) if 0 <= lowest <= highest <= 100 else (0, 100)
+
+
+def _write_range(key: str) -> None:
+    lowest, highest = st.session_state[key]
+    st.query_params[_CONFIDENCE_PARAMETER] = f"{lowest}-{highest}"
 
 
 def _write_address(key: str, parameter: str) -> None:

@@ -113,22 +113,26 @@ def _show(explored: Explored, audit: Audit) -> None:
 def _choose(explored: Explored, lists: dict[Kind, SuspectList], corrections: Corrections) -> Listed:
     """The list that the controls say, and where one is in it. The image in the address leads when a list is opened."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        kind = Kind(
-            st.segmented_control(
-                "What", list(Kind), default=Kind.LABELS, required=True, key="kind", bind="query-params",
-                format_func=lambda kind: f"{kind} ({len(lists[Kind(kind)]):,})",
-            )
-        )  # fmt: skip
+        kind = Kind(st.segmented_control("What", list(Kind), default=Kind.LABELS, required=True, key="kind", bind="query-params"))
         suspects, keys = lists[kind], f"suspicious.{explored.manifest.data_fingerprint}.{kind}"
         groups, asked = suspects.groups, suspects.find(st.query_params.get(IMAGE_PARAMETER, ""))
         if asked is not None and f"{keys}.group" not in st.session_state:
             Listed.want(suspects.at(asked).place.name)
         first_group = "" if not groups else groups[0] if asked is None else groups[int(suspects.group_n[asked])]
         first_shown = Shown.DECIDED if asked is not None and verdict_on(suspects.at(asked), corrections) else Shown.UNDECIDED
-        group = st.segmented_control("Among", groups, default=first_group, required=True, key=f"{keys}.group") if groups else ""
+        group = _group_choice(suspects, first_group, f"{keys}.group") if groups else ""
         shown = Shown(st.segmented_control("Show", list(Shown), default=first_shown, required=True, key=f"{keys}.shown"))
     indices = suspects.select(group, shown, corrections) if groups else np.empty(0, np.int64)
     return Listed(suspects, group, shown, indices, f"{keys}.{group}.{shown}").at_wanted()
+
+
+def _group_choice(suspects: SuspectList, first: str, key: str) -> str:
+    counts = dict(zip(suspects.groups, np.bincount(suspects.group_n).tolist(), strict=True))
+    return str(
+        st.segmented_control(
+            "Among", suspects.groups, default=first, required=True, key=key, format_func=lambda group: f"{group} ({counts[group]:,})"
+        )
+    )
 
 
 def _grid(explored: Explored, listed: Listed, corrections: Corrections) -> Listed:

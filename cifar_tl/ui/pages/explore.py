@@ -41,6 +41,7 @@ VIEWS: dict[str, Callable[[Explored], None]] = {
     "Trust": lambda explored: show_trust(explored, images_in_train(explored)),
     "Map": show_map,
 }
+_SPLIT = "split"  # of the address, and session key
 _REFRESH_SECONDS = 3
 
 
@@ -76,18 +77,26 @@ def _no_runs() -> None:
 def _split_choice(splits: list[str]) -> str | None:
     if not splits:
         return None
+    asked = st.query_params.get(_SPLIT, "").lower()
+    if asked in splits:
+        st.session_state[_SPLIT] = asked
+    elif st.session_state.get(_SPLIT) not in splits:
+        st.session_state[_SPLIT] = splits[0]
     chosen: str | None = st.segmented_control(
         "Images",
         splits,
         format_func=SPLIT_WORDS.__getitem__,
-        default=splits[0],
         required=True,
-        key="split",
-        bind="query-params",
+        key=_SPLIT,
+        on_change=_write_split,
         help="Test images are seen once, after training. Dev images chose the best epoch, so their accuracy is slightly flattered. "
         "Train images are what the model learned from: how it does on them says how much it memorised.",
     )
     return chosen
+
+
+def _write_split() -> None:
+    st.query_params[_SPLIT] = st.session_state[_SPLIT]
 
 
 def _not_evaluated(run: RunSummary) -> None:
