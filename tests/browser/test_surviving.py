@@ -26,6 +26,7 @@ pytestmark = pytest.mark.browser
 
 # From cached features, an epoch of 112 steps takes a quarter of a second: long enough to be interrupted, and no longer.
 QUICK = {"source": "shapes", "image_size": 32, "trainable": "head", "batch_size": 32, "device": "cpu", "cached_views": 1, "describe": False}
+KILLED_AMID = 80  # epochs, which take 20 s: the run is still at it when the page has shown two
 SAID_WITHIN_MS = 3_000
 STOPS_WITHIN_MS = 10_000
 Start = Callable[..., RunFolder]
@@ -98,7 +99,7 @@ def every_line_goes_on(page: Page) -> bool:
 
 
 def test_a_killed_run_is_lost_goes_on_by_a_click_and_its_curve_is_unbroken(page: Page, start_app: StartApp, start: Start) -> None:
-    address, run = start_app(APP_FILE), start(epochs=8)
+    address, run = start_app(APP_FILE), start(epochs=KILLED_AMID)
     watch(page, address, run)
     wait_for_epochs(page, 2)
     os.kill(worker_of(run), signal.SIGKILL)
@@ -110,7 +111,7 @@ def test_a_killed_run_is_lost_goes_on_by_a_click_and_its_curve_is_unbroken(page:
     history = history_of(run)
     assert isinstance(history.terminal, Completed)
     assert any(isinstance(event, Resumed) for event in told(run))
-    assert [epoch.epoch for epoch in history.epochs] == list(range(1, 9))
+    assert [epoch.epoch for epoch in history.epochs] == list(range(1, KILLED_AMID + 1))
     steps = [step.step for step in history.steps]
     assert steps == sorted(set(steps))
     assert steps[-1] == history.total_steps
