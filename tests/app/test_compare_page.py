@@ -1,13 +1,14 @@
 """The Compare page in every state, through Streamlit's AppTest."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from cifar_tl.paths import PROJECT_ROOT
-from tests.made_runs import make_run
+from tests.made_runs import hold_lock, make_run
 
 PAGE = PROJECT_ROOT / "cifar_tl/ui/pages/compare.py"
 
@@ -88,3 +89,18 @@ def test_a_damaged_evaluation_is_told_and_no_traceback(checkpoints: Path) -> Non
     make_run(checkpoints, run_id="a")
     make_run(checkpoints, run_id="b").evaluation_of("test").write_bytes(b"damaged")
     assert "Not yet: b" in texts(opened("a", "b"))
+
+
+def test_a_run_that_still_trains_is_waited_for_and_then_compared(checkpoints: Path) -> None:
+    make_run(checkpoints, run_id="a", name="First")
+    running = make_run(checkpoints, run_id="b", name="Second", status="running")
+    with hold_lock(running):
+        at = opened("a", "b")
+        assert "Not yet: Second" in texts(at)
+        (bar,) = at.get("progress")
+        assert "**Second**" in bar.proto.text
+    shutil.rmtree(running.path)
+    make_run(checkpoints, run_id="b", name="Second", seed=2)
+    at = at.run()
+    assert "fixes" in texts(at)
+    assert not at.get("progress")

@@ -29,7 +29,10 @@ def decided(folder: RunFolder) -> list[tuple[int, str]]:
 
 
 def expect_image(page: Page, row: int) -> None:
+    """It is shown, and its keys work: the buttons that they press come after it."""
     expect(page.get_by_text(f"training image {row:,}", exact=False).first).to_be_visible()
+    expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    expect(page.locator("[data-stale=true]")).to_have_count(0)
 
 
 def test_look_decide_train_again_and_compare(

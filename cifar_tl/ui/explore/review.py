@@ -21,6 +21,7 @@ from cifar_tl.ui.widgets import plain, show_error
 _LARGE_PIXELS = 192
 _PROBLEM = "suspicious.problem"  # session key: why the last decision could not be kept
 _WANTED = "suspicious.wanted"  # session key: name of the image to go to
+_PRESENT = "suspicious.present"  # session key: the list and the image that the panel shows
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Listed:
 def show_review(explored: Explored, listed: Listed, corrections: Corrections) -> None:
     """The present image of the list with everything that can be done about it."""
     suspect, names = listed.suspect, explored.class_names
+    st.session_state[_PRESENT] = (listed.key, suspect.place)
     verdict = verdict_on(suspect, corrections)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{listed.at + 1:,}** of {len(listed):,}", width="content")
@@ -138,6 +140,9 @@ def _button(
 def _decide(explored: Explored, listed: Listed, verdict: Verdict, label: str) -> None:
     """Callback: keep the decision and go on to the next image. In the list of what is to be reviewed that one takes the place of this."""
     suspect, manifest = listed.suspect, explored.manifest
+    # (1) another image comes up; (2) the browser shows its buttons, and for a moment the former ones too; (3) a key presses both.
+    if st.session_state.get(_PRESENT) != (listed.key, suspect.place):
+        return
     try:
         decide(manifest.data_fingerprint, Decision(suspect.place.row, suspect.kind.about, verdict, label), title=manifest.data_title)
     except CifarTLError as error:

@@ -8,6 +8,7 @@ from cifar_tl.evaluation.comparison import differing_settings
 from cifar_tl.runs.summary import RunSummary
 from cifar_tl.ui.cached import follower, summaries
 from cifar_tl.ui.charts.comparison import CURVES, overlay
+from cifar_tl.ui.compare_progress import show_unfinished
 from cifar_tl.ui.compare_views import MOST_RUNS, RUNS_PARAMETER, show_classes, show_pair, show_results
 from cifar_tl.ui.live_plot import live_plot
 from cifar_tl.ui.setting_widgets import label_of, value_in_words
@@ -18,13 +19,14 @@ _CHART_HEIGHT = 380
 
 
 def page() -> None:
-    st.title("Compare")
+    st.title("Compare", anchor=False)
     known = {run.run_id: run for run in summaries() if not run.problem}
     chosen = _picker(known)
     if len(chosen) < 2:
         st.caption(f"Choose two to {MOST_RUNS} runs, here or in the list of runs.")
         return
     names = _short_names(chosen)
+    show_unfinished(chosen, names)
     _curves(chosen, names)
     show_results(chosen, names)
     _settings(chosen, names)
