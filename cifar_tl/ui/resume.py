@@ -6,7 +6,7 @@ Shown by the live view and by the Runs page. Asks the launcher; knows nothing of
 import streamlit as st
 
 from cifar_tl.config import RunConfig
-from cifar_tl.errors import CifarTLError, NonFiniteLoss
+from cifar_tl.errors import CifarTLError, NonFiniteLoss, RunActive
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs import launcher
 from cifar_tl.runs.events import Failed
@@ -77,6 +77,8 @@ def _go_on(folder: RunFolder, *, epochs: int | None = None, learning_rate: float
     """What is refused is told here, and the rest of the page stays."""
     try:
         launcher.resume_run(folder.run_id, epochs=epochs, learning_rate=learning_rate)
+    except RunActive:
+        st.rerun()  # somebody else, or another tab, was quicker: it runs
     except CifarTLError as error:
         show_error(error)
         return

@@ -167,9 +167,7 @@ def test_resume_in_two_tabs_starts_one_worker(page: Page, start_app: StartApp, s
     for tab in (page, other):
         tab.get_by_role("button", name="Resume").click(no_wait_after=True)
     for tab in (page, other):
-        # The one that came second is told so, or sees the run that goes on.
-        expect(badge(tab, "Running").or_(tab.get_by_text("is already running")).first).to_be_visible()
-        tab.reload()
+        # The one that came second sees the run that goes on, too.
         expect(tab.get_by_role("button", name="Stop")).to_be_visible(timeout=STARTS_WITHIN_MS)
     wait_for_growth(page)
     page.get_by_role("button", name="Stop").click()
