@@ -39,6 +39,10 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("run_id")
     predict.add_argument("files", nargs="+", metavar="FILE")
     predict.add_argument("--top", type=int, default=5, help="how many classes to name per file")
+    predict.add_argument(
+        "--framing", choices=("center", "whole"), default="center", help="of a picture that is no square, its middle or all of it"
+    )
+    predict.add_argument("--average-flips", action=argparse.BooleanOptionalAction, default=None, help="average with the mirror image")
     evaluate = _add(commands, "evaluate", "evaluate the best weights of a run and store the arrays for Explore")
     evaluate.add_argument("run_id")
     evaluate.add_argument("--split", choices=("dev", "test"), default="test")

@@ -1,11 +1,31 @@
-"""What the prediction process answers, as plain data: no torch, so that pages can import it and pickles stay small."""
+"""What the prediction process is asked and answers, as plain data: no torch, so that pages can import it and pickles stay small."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Framing(StrEnum):
+    """What becomes of a picture that is no square."""
+
+    CENTER = "Middle"
+    WHOLE = "Whole"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How pictures are to be answered. `average_flips` None: as the run was evaluated."""
+
+    top_k: int = 5
+    framing: Framing = Framing.CENTER
+    average_flips: bool | None = None
+
+
+AS_EVALUATED = Asked()
 
 
 @dataclass(frozen=True)
 class RankedClass:
-    """One class of an answer; `probability` in [0, 1]."""
+    """One class of an answer; `probability` in [0, 1], after temperature scaling where the run has dev answers to fit it on."""
 
     class_name: str
     superclass_name: str | None
@@ -13,17 +33,30 @@ class RankedClass:
 
 
 @dataclass(frozen=True)
+class RankedSuperclass:
+    """One superclass of an answer: its classes' probabilities summed."""
+
+    superclass_name: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a model says of one file: ranked classes, or `error` as one clear line.
 
-    `preview_png` is the decoded picture, at most 256 px on the long side; `seconds` from bytes to answer.
+    `preview` is the decoded picture as JPEG, at most 256 px on the long side, `seen_png` what the model saw of it, at the stored
+    resolution; `seconds` from bytes to answer. `familiarity` is the share of dev images that are at least as unlike the training images as
+    this picture: 0 for what is like none of them; None where the run has nothing to compare with.
     """
 
     name: str
     classes: tuple[RankedClass, ...] = ()
     error: str = ""
-    preview_png: bytes = b""
+    preview: bytes = b""
     seconds: float = 0.0
+    superclasses: tuple[RankedSuperclass, ...] = ()
+    seen_png: bytes = b""
+    familiarity: float | None = None
 
 
 @dataclass(frozen=True)

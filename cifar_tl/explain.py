@@ -1,4 +1,6 @@
-"""Where in an image a run's model finds evidence for a class: heat maps for convolutional networks and transformers alike.
+"""Where in an image a run's model finds evidence for a class, and which training images it takes to be like it.
+
+Heat maps work for convolutional networks and transformers alike.
 
 The method is LayerCAM (Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, TIP 2021): activations,
 weighted place by place with their positive gradients. Unlike Grad-CAM's, its maps stay exact in earlier, finer layers, and small
@@ -14,28 +16,48 @@ import numpy as np
 import torch
 
 from cifar_tl.data.batches import to_model_input
-from cifar_tl.errors import CifarTLError
+from cifar_tl.errors import CifarTLError, RunInvalid
+from cifar_tl.evaluation.embeddings import load_embeddings
 from cifar_tl.inference import Predictor, predictor_of
+from cifar_tl.paths import RunFolder
 
 _FINE_ENOUGH = 7  # places a side: the deepest grid that has them is used, as it knows most about classes
 
 
-def class_heat_map(run_path: str, image_HWC: np.ndarray, class_index: int) -> np.ndarray:
-    """float32 h x w in [0, 1]: how much each place of a stored image speaks for a class; the strongest is 1, all 0 if none does.
+def class_heat_map(run_path: str, image_HWC: np.ndarray, class_index: int, rather_than: int | None = None) -> np.ndarray:
+    """float32 h x w in [0, 1]: how much each place of an image speaks for a class; the strongest is 1, all 0 if none does.
 
-    `image_HWC`: uint8 at the stored resolution. Raises RunInvalid, CifarTLError if the network has no grid of places.
+    `image_HWC`: uint8 at the stored resolution. `rather_than`: for the class and against this one, by the difference of their logits.
+    Raises RunInvalid, CifarTLError if the network has no grid of places.
     """
     predictor = predictor_of(Path(run_path))
     images = torch.from_numpy(image_HWC[None]).to(predictor.compute.device).permute(0, 3, 1, 2)
     activations, boundary = _deepest_grid(predictor, to_model_input(images, predictor.manifest.preprocessing))
     with torch.enable_grad(), predictor.compute.autocast():
         activations = activations.detach().clone().requires_grad_(True)
-        score = predictor.classifier.forward_suffix(activations, boundary)[0, class_index]
-        (gradients,) = torch.autograd.grad(score.float(), activations)
+        logits_C = predictor.classifier.forward_suffix(activations, boundary)[0].float()
+        score = logits_C[class_index] - (0 if rather_than is None else logits_C[rather_than])
+        (gradients,) = torch.autograd.grad(score, activations)
     grid = _as_grid((gradients.clamp(min=0) * activations.detach()).float())
     assert grid is not None
     heat_hw = grid[0].sum(0).clamp(min=0)
     return (heat_hw / heat_hw.max().clamp(min=1e-12)).cpu().numpy()
+
+
+def nearest_training_images(run_path: str, image_HWC: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+    """(rows_k, labels_k, similarities_k, store split) of the training images most like an image, as the network sees them.
+
+    Raises RunInvalid if the run has no embeddings to compare with.
+    """
+    predictor = predictor_of(Path(run_path))
+    folder = RunFolder(Path(run_path))
+    if predictor.placing is None:
+        raise RunInvalid(f"Run {folder.run_id} was not prepared for this. Prepare it: python -m cifar_tl describe {folder.run_id}")
+    embeddings = load_embeddings(folder.embeddings)
+    _, features_BF = predictor.outputs(image_HWC[None])
+    positions_1k, similarities_1k = embeddings.nearest(predictor.placing.placed(features_BF), count)
+    train = embeddings.splits["train"].taken(positions_1k[0])
+    return train.rows_N, train.labels_N, similarities_1k[0], train.store_split
 
 
 def _deepest_grid(predictor: Predictor, inputs: torch.Tensor) -> tuple[torch.Tensor, int]:

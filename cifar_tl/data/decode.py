@@ -1,16 +1,19 @@
 """decode_image and to_square: any picture file becomes RGB pixels, in one way for stored data sets and for uploads.
 
 Owns what is accepted and what "the pixels" are (rotation, transparency, depth). Nothing here trusts a file: names and
-extensions are ignored, only the six decoders below may run, sizes are checked before pixels are decoded. Colour
-profiles are not applied. Called by `data.folder`, `data.cifar` and `inference`.
+extensions are ignored, only the six decoders below may run, bytes, pixels and passes are bounded before pixels are decoded, so
+the time of the worst file is bounded too. Colour profiles are not applied. Called by `data.folder`, `data.cifar` and `inference`.
 
 Shapes: H x W x 3 uint8 RGB.
 """
 
 import io
+import re
 import stat
 import threading
 import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 32 * 2**20
 
+MAX_PASSES = 50  # cameras and web sites write ten or so; the time to read a JPEG grows with passes times pixels
+
 _MIB = 2**20
+_LARGE = 16_000_000  # pixels. The largest take a gigabyte while they are decoded, so they take turns
+_one_large_at_a_time = threading.Lock()
+_ROWS_AT_ONCE = 256
+# In the coded data of a JPEG 0xFF is followed by 0x00, or by the number of a restart; anything else begins the next segment.
+_NEXT_SEGMENT = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _UPRIGHT = {  # EXIF 2.32, tag 0x0112: what undoes each orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,8 +55,11 @@ def decode_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS, max_bytes:
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 _check_size(image, max_pixels)
-                image.load()
-                rgb = _to_rgb(_upright(image))
+                if image.format == "JPEG":
+                    _check_passes(content)
+                with _one_large_at_a_time if image.width * image.height > _LARGE else nullcontext():
+                    image.load()
+                    rgb = _to_rgb(_upright(image))
         except ImageUnreadable:
             raise
         except UnidentifiedImageError:
@@ -58,6 +72,14 @@ def decode_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS, max_bytes:
             raise ImageUnreadable(f"The picture is cut off or damaged ({_one_line(error)}).") from error
     rgb.info = {}  # else a preview saved from it carries the photographer's place and camera
     return rgb
+
+
+def on_white_square(image: Image.Image) -> Image.Image:
+    """The whole of an RGB image in the middle of a white square."""
+    side = max(image.size)
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
 
 
 def to_square(image: Image.Image, resolution: int) -> np.ndarray:
@@ -141,6 +163,19 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         )
 
 
+def _check_passes(content: bytes) -> None:
+    """A progressive JPEG is drawn pass by pass over all its pixels, and thousands of empty passes fit into a small file."""
+    passes, position = 0, 2
+    while found := _NEXT_SEGMENT.search(content, position):
+        marker, position = content[found.end() - 1], found.end()
+        if marker == _END_OF_IMAGE:  # what comes after, as in a motion photo, is not read
+            return
+        passes += marker == _START_OF_SCAN
+        if passes > MAX_PASSES:
+            raise ImageUnreadable(f"This JPEG is stored in more than {MAX_PASSES} passes. Save it again, not progressive.")
+        position += int.from_bytes(content[position : position + 2], "big")
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF rotation; damaged EXIF data is no reason to refuse the picture."""
     try:
@@ -166,7 +201,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _eight_bits_of_16(values_HW: np.ndarray) -> np.ndarray:
     """0..65535 -> 0..255, rounded: 65535 = 255 x 257."""
-    return ((values_HW.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return _by_rows(values_HW, lambda rows: (rows.astype(np.uint32) + 128) // 257)
 
 
 def _eight_bits_of_integers(values_HW: np.ndarray) -> np.ndarray:
@@ -174,22 +209,32 @@ def _eight_bits_of_integers(values_HW: np.ndarray) -> np.ndarray:
     low, high = int(values_HW.min()), int(values_HW.max())
     if low >= 0 and high <= 65535:
         return _eight_bits_of_16(values_HW)
-    return _stretched(values_HW.astype(np.float64))
+    return _stretched(values_HW, low, high)
 
 
 def _eight_bits_of_floats(values_HW: np.ndarray) -> np.ndarray:
     """Floats are taken as 0..1 or 0..255 where they fit and stretched where they do not; NaN and infinities are black."""
-    values_HW = np.where(np.isfinite(values_HW), values_HW, 0).astype(np.float64)
-    low, high = float(values_HW.min()), float(values_HW.max())
+    finite_HW = np.nan_to_num(values_HW, copy=True, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(finite_HW.min()), float(finite_HW.max())
     if low >= 0 and high <= 255:
-        return np.rint(values_HW * (255 if high <= 1 else 1)).astype(np.uint8)
-    return _stretched(values_HW)
+        factor = 255 if high <= 1 else 1
+        return _by_rows(finite_HW, lambda rows: np.rint(rows.astype(np.float64) * factor))
+    return _stretched(finite_HW, low, high)
 
 
-def _stretched(values_HW: np.ndarray) -> np.ndarray:
-    """float64 values -> 0..255 from their lowest to their highest."""
-    low, high = values_HW.min(), values_HW.max()
-    return np.rint((values_HW - low) * 255 / max(high - low, np.finfo(np.float64).tiny)).astype(np.uint8)
+def _stretched(values_HW: np.ndarray, low: float, high: float) -> np.ndarray:
+    """low..high -> 0..255."""
+    span = max(float(high) - float(low), float(np.finfo(np.float64).tiny))
+    return _by_rows(values_HW, lambda rows: np.rint((rows.astype(np.float64) - low) * 255 / span))
+
+
+def _by_rows(values_HW: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """uint8. A large picture in wide numbers would take gigabytes."""
+    converted_HW = np.empty(values_HW.shape, np.uint8)
+    for start in range(0, len(values_HW), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        converted_HW[rows] = convert(values_HW[rows])
+    return converted_HW
 
 
 def _one_line(error: Exception) -> str:

@@ -2,7 +2,8 @@
 
 Written after a run by `evaluation.describe` and `evaluation.embedding_map`, read by the Explore page. numpy only.
 
-    evaluation/embeddings.npz    of train, dev and test images: the principal components of the network's pooled features
+    evaluation/embeddings.npz    of train, dev and test images: the principal components of the network's pooled features, and what places
+                                 other pictures among them (`evaluation.placing`; files of older versions are without it)
     evaluation/map.npz           of test and a sample of train images: a point of the plane
 
 Both hold, for each split, `<split>.vectors_ND`, `.labels_N`, `.rows_N` and `.store_split`.
@@ -20,6 +21,7 @@ import numpy as np
 
 from cifar_tl.errors import RunInvalid
 from cifar_tl.evaluation.arrays import load_evaluation, save_arrays
+from cifar_tl.evaluation.placing import Placing
 from cifar_tl.paths import RunFolder
 
 MOST_COMPONENTS = 64
@@ -29,6 +31,7 @@ _ROWS_AT_ONCE = 4096  # of features, as float32: 20 MB of 1,280
 _QUERIES_AT_ONCE = 64  # similarities to 50,000 images: 13 MB
 _SMALLEST = 1e-12
 _ARRAYS = ("vectors_ND", "labels_N", "rows_N")
+_OF_PLACING = ("mean_F", "axes_FD", "spread", "residuals_Q")
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,12 @@ class SplitVectors:
 class Embeddings:
     """Of each split: the principal components of features, fitted on train, in units in which train vectors have length 1 on average.
 
-    `variance_kept` is the share of train's variance that the components hold.
+    `variance_kept` is the share of train's variance that the components hold; `placing` puts other pictures among these.
     """
 
     splits: Mapping[str, SplitVectors]
     variance_kept: float
+    placing: Placing | None = None
 
     def nearest(self, vectors_nD: np.ndarray, k: int, *, among: str = "train") -> tuple[np.ndarray, np.ndarray]:
         """(positions_nk int64, similarities_nk float32) of the k images of `among` most alike, most alike first. Cosines, in [-1, 1]."""
@@ -121,7 +125,9 @@ def reduced(features: Mapping[str, SplitVectors], most: int = MOST_COMPONENTS) -
         name: SplitVectors(_projected(split.vectors_ND, mean_F, axes_FD / spread), split.labels_N, split.rows_N, split.store_split)
         for name, split in features.items()
     }
-    return Embeddings(splits, variance_kept)
+    nothing_yet = np.empty(0, np.float32)
+    placing = Placing(mean_F, np.ascontiguousarray(axes_FD, np.float32), spread, nothing_yet)
+    return Embeddings(splits, variance_kept, placing.compared_with(features["dev"].vectors_ND) if "dev" in features else placing)
 
 
 def _principal_axes(vectors_NF: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, float, float]:
@@ -172,13 +178,22 @@ def _most_alike(
 
 def save_embeddings(path: Path, embeddings: Embeddings, *, compressed: bool = False) -> None:
     """Write whole or not at all."""
-    save_arrays(path, {"variance_kept": np.array(embeddings.variance_kept)} | _flat(embeddings.splits), compressed=compressed)
+    placing = embeddings.placing
+    of_placing = {} if placing is None else {f"placing.{name}": np.asarray(getattr(placing, name)) for name in _OF_PLACING}
+    facts = {"variance_kept": np.array(embeddings.variance_kept)} | of_placing
+    save_arrays(path, facts | _flat(embeddings.splits), compressed=compressed)
 
 
 def load_embeddings(path: Path) -> Embeddings:
     """Raises FileNotFoundError if there are none, RunInvalid if the file is damaged."""
-    variance_kept, splits = _load(path, "variance_kept")
-    return Embeddings(splits, float(variance_kept))
+    facts, splits = _load(path, "variance_kept")
+    placing = None
+    if "placing.axes_FD" in facts:
+        found = {name: facts[f"placing.{name}"] for name in _OF_PLACING}
+        placing = Placing(
+            found["mean_F"].astype(np.float32), found["axes_FD"].astype(np.float32), float(found["spread"]), found["residuals_Q"]
+        )
+    return Embeddings(splits, float(facts["variance_kept"]), placing)
 
 
 def save_map(path: Path, drawn: EmbeddingMap, *, compressed: bool = False) -> None:
@@ -188,8 +203,8 @@ def save_map(path: Path, drawn: EmbeddingMap, *, compressed: bool = False) -> No
 
 def load_map(path: Path) -> EmbeddingMap:
     """Raises FileNotFoundError if there is none, RunInvalid if it is damaged."""
-    method, splits = _load(path, "method")
-    return EmbeddingMap(str(method), splits)
+    facts, splits = _load(path, "method")
+    return EmbeddingMap(str(facts["method"]), splits)
 
 
 def _flat(splits: Mapping[str, SplitVectors]) -> dict[str, np.ndarray]:
@@ -197,8 +212,8 @@ def _flat(splits: Mapping[str, SplitVectors]) -> dict[str, np.ndarray]:
     return arrays | {f"{name}.store_split": np.array(split.store_split) for name, split in splits.items()}
 
 
-def _load(path: Path, fact: str) -> tuple[np.ndarray, dict[str, SplitVectors]]:
-    """The fact of that name, and the splits."""
+def _load(path: Path, needed: str) -> tuple[dict[str, np.ndarray], dict[str, SplitVectors]]:
+    """What is there beside the splits, the fact of that name for certain, and the splits."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             names = [name.removesuffix(".rows_N") for name in file.files if name.endswith(".rows_N")]
@@ -207,7 +222,8 @@ def _load(path: Path, fact: str) -> tuple[np.ndarray, dict[str, SplitVectors]]:
                 for name in names
             }
             _check(splits)
-            return file[fact], splits
+            facts = {name: file[name] for name in file.files if name == needed or name.startswith("placing.")}
+            return facts | {needed: file[needed]}, splits
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file

@@ -37,7 +37,7 @@ class Trust:
     temperature: float | None
     before: Measured
     after: Measured | None
-    curve: Coverage  # of confidences as trained, which is what Predict shows
+    curve: Coverage  # of confidences after temperature scaling, where there is one, which is what Predict shows
     dev_curve: Coverage | None
 
 
@@ -49,8 +49,8 @@ def trust_of(shown: Explored) -> Trust:
         temperature=temperature,
         before=_measured(*_key(shown), 1.0, shown.evaluation),
         after=None if temperature is None else _measured(*_key(shown), temperature, shown.evaluation),
-        curve=_coverage(*_key(shown), shown.evaluation),
-        dev_curve=None if dev is None else _coverage(*_key(dev), dev.evaluation),
+        curve=_coverage(*_key(shown), temperature or 1.0, shown.evaluation),
+        dev_curve=None if dev is None else _coverage(*_key(dev), temperature or 1.0, dev.evaluation),
     )
 
 
@@ -76,14 +76,17 @@ def _temperature(path: str, stamp: tuple[int, int], _evaluation: Evaluation) -> 
 @st.cache_data(max_entries=MAX_MEASURED, show_spinner="Measuring how sure the model is")
 def _measured(path: str, stamp: tuple[int, int], temperature: float, _evaluation: Evaluation) -> Measured:  # noqa: ARG001
     found: Scores = scores(_evaluation, temperature)
-    # As trained, the stored confidences: they are what other views show, while those above are rounded and summed up to 1 again.
-    confidences_N = _evaluation.confidences_N if temperature == 1.0 else found.confidences_N
-    return Measured(reliability(confidences_N, _is_right(_evaluation)), found.nll, found.brier)
+    return Measured(reliability(_confidences(_evaluation, temperature), _is_right(_evaluation)), found.nll, found.brier)
 
 
 @st.cache_data(max_entries=MAX_MEASURED, show_spinner=False)
-def _coverage(path: str, stamp: tuple[int, int], _evaluation: Evaluation) -> Coverage:  # noqa: ARG001
-    return coverage(_evaluation.confidences_N, _is_right(_evaluation))
+def _coverage(path: str, stamp: tuple[int, int], temperature: float, _evaluation: Evaluation) -> Coverage:  # noqa: ARG001
+    return coverage(_confidences(_evaluation, temperature), _is_right(_evaluation))
+
+
+def _confidences(evaluation: Evaluation, temperature: float) -> np.ndarray:
+    # As trained, the stored ones: they are what other views show, while others are rounded and summed up to 1 again.
+    return evaluation.confidences_N if temperature == 1.0 else scores(evaluation, temperature).confidences_N
 
 
 def _is_right(evaluation: Evaluation) -> np.ndarray:

@@ -16,10 +16,10 @@ MAX_KEPT = 300
 Asked = Future[Any]
 
 
-def ask(folder: RunFolder, image_HWC: np.ndarray, class_index: int) -> Asked:
-    """The heat map of a stored image for one class, to be; returns at once. Read it with `answer`."""
+def ask(folder: RunFolder, image_HWC: np.ndarray, class_index: int, rather_than: int | None = None) -> Asked:
+    """The heat map of an image for one class, or for one rather than another, to be; returns at once. Read it with `answer`."""
     digest = hashlib.blake2b(image_HWC.tobytes(), digest_size=16).hexdigest()
-    return _asked(str(folder.path), cached.file_stamp(folder.best_weights), digest, class_index, image_HWC)
+    return _asked(str(folder.path), cached.file_stamp(folder.best_weights), digest, class_index, rather_than, image_HWC)
 
 
 def answer(asked: Asked) -> np.ndarray:
@@ -30,5 +30,12 @@ def answer(asked: Asked) -> np.ndarray:
 
 
 @st.cache_resource(max_entries=MAX_KEPT, show_spinner=False)
-def _asked(path: str, stamp: tuple[int, int], digest: str, class_index: int, _image_HWC: np.ndarray) -> Asked:  # noqa: ARG001 - the key
-    return cached.predictor().submit("cifar_tl.explain:class_heat_map", path, _image_HWC, class_index)
+def _asked(
+    path: str,
+    stamp: tuple[int, int],  # noqa: ARG001 - part of the key
+    digest: str,  # noqa: ARG001
+    class_index: int,
+    rather_than: int | None,
+    _image_HWC: np.ndarray,
+) -> Asked:
+    return cached.predictor().submit("cifar_tl.explain:class_heat_map", path, _image_HWC, class_index, rather_than)

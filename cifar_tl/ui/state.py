@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from cifar_tl.answers import Answer
+from cifar_tl.answers import AS_EVALUATED, Answer, Asked
 from cifar_tl.errors import CifarTLError
 
 # The Train form. A setting's widget lies under `setting_key(name)`; the data set is chosen in two widgets.
@@ -53,20 +53,37 @@ def open_new_form() -> None:
 
 
 @dataclass
+class Picture:
+    """One picture on the Predict page, with what each run that was asked says of it. `error`: why none is asked."""
+
+    name: str
+    data: bytes = b""
+    true_class: str = ""  # of pictures of the test set
+    error: str = ""
+    answers: dict[str, Answer] = field(default_factory=dict)
+
+
+@dataclass
+class Request:
+    """Pictures that a run is being asked about; `future` brings a list with an `Answer` for each."""
+
+    run_id: str
+    future: Future[Any]
+    pictures: list[Picture]
+
+
+@dataclass
 class Predictions:
-    """What was asked of which run, and what has come back so far.
+    """The pictures of a session, the newest first, and the requests that have not come back."""
 
-    `futures` are in the order of the files; each answers with a list of `Answer`. `answers` are those of the newest drop,
-    `older` those of the drops before it. Previews are small; the files themselves are not kept.
-    """
-
-    run_id: str = ""
-    answers: list[Answer] = field(default_factory=list)
-    older: list[Answer] = field(default_factory=list)
-    futures: list[Future[Any]] = field(default_factory=list)
-    asked: list[tuple[str, ...]] = field(default_factory=list)  # names of the files of each future
-    seen_files: set[str] = field(default_factory=set)  # ids that the uploader gave to files already asked for
-    upload_number: int = 0  # part of the uploader's key: a new number empties it
+    pictures: list[Picture] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    asked: Asked = AS_EVALUATED
+    seen_files: set[str] = field(default_factory=set)  # ids that the uploaders gave to files that are among the pictures
+    upload_number: int = 0  # part of the uploaders' keys: a new number empties them
+    can_ask_again: bool = False  # a request itself failed, and not what was asked about
+    page: int = 0
+    chosen: str = ""  # name of the picture that is looked at closer
 
 
 def predictions() -> Predictions:

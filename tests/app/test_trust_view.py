@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cifar_tl.evaluation.arrays import load_evaluation, save_evaluation
-from cifar_tl.evaluation.calibration import fit_temperature
+from cifar_tl.evaluation.calibration import fit_temperature, scores
 from cifar_tl.paths import RunFolder
 from cifar_tl.ui import cached_trust
 from cifar_tl.ui.cached_evaluation import explored
@@ -54,6 +54,12 @@ def metrics(page: AppTest) -> dict[str, str]:
 
 def charts(page: AppTest) -> list[dict[str, Any]]:
     return [json.loads(element.proto.json) for element in page.get("bidi_component")]
+
+
+def calibrated_confidences(folder: RunFolder, split: str) -> np.ndarray:
+    """As Predict shows them."""
+    temperature = fit_temperature(load_evaluation(folder.evaluation_of("dev")))
+    return scores(load_evaluation(folder.evaluation_of(split)), temperature).confidences_N
 
 
 def names_of_curves(page: AppTest) -> list[str]:
@@ -166,10 +172,11 @@ def test_no_duplicates_found_is_a_card_too(checkpoints: Path) -> None:
 def test_the_slider_tells_how_many_images_are_answered_and_how_right(checkpoints: Path) -> None:
     folder = make_run(checkpoints, run_id="a", test_images=200)
     evaluation = load_evaluation(folder.evaluation_of("test"))
+    confidences_N = calibrated_confidences(folder, "test")
     page = opened()
-    for threshold in (0, 30, 50):
+    for threshold in (0, 60, 90):
         page.slider[0].set_value(threshold).run()
-        answered = evaluation.confidences_N >= threshold / 100
+        answered = confidences_N >= threshold / 100
         right = evaluation.predictions_N[answered] == evaluation.labels_N[answered]
         assert f"It answers **{answered.sum()} of 200 images**" in shown(page)
         assert f"right in **{100 * right.mean():.1f} %**" in shown(page)
@@ -188,7 +195,7 @@ def test_thresholds_for_wished_accuracies_are_chosen_on_dev(checkpoints: Path) -
     table = opened().dataframe[0].value
     dev = load_evaluation(folder.evaluation_of("dev"))
     for wished, threshold in zip(table["To be right in"], table["Be at least this sure"], strict=True):
-        answered = dev.confidences_N >= threshold / 100 - 0.0005  # the table is rounded
+        answered = calibrated_confidences(folder, "dev") >= threshold / 100 - 0.0005  # the table is rounded
         assert (dev.predictions_N == dev.labels_N)[answered].mean() >= wished / 100 - 0.01
     assert "chosen on dev and then tried on test" in shown(opened())
     assert "flatters them" in shown(opened(split="dev"))
@@ -211,8 +218,7 @@ def test_the_csv_of_the_diagram_has_every_bin_before_and_after(checkpoints: Path
 def test_the_csv_of_the_curve_has_every_threshold(checkpoints: Path) -> None:
     folder = make_run(checkpoints, run_id="a", test_images=200)
     table = coverage_table(cached_trust.trust_of(explored("a", "test")))
-    confidences = load_evaluation(folder.evaluation_of("test")).confidences_N
-    assert len(table["Right"]) == len(np.unique(confidences))
+    assert len(table["Right"]) == len(np.unique(calibrated_confidences(folder, "test")))
     assert table["Images answered"][-1] == 200
 
 

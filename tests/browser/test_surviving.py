@@ -84,7 +84,7 @@ def badge(page: Page, status: str) -> Locator:
 def wait_for_epochs(page: Page, count: int) -> None:
     """Until the accuracy chart, the first on the page, shows so many."""
     page.wait_for_function(
-        f"(n) => (document.querySelector('{PLOT}')._fullData ?? []).some((t) => t.mode?.includes('markers') && t.x.length >= n)",
+        f"(n) => (document.querySelector('{PLOT}')?._fullData ?? []).some((t) => t.mode?.includes('markers') && t.x.length >= n)",
         arg=count,
         timeout=STARTS_WITHIN_MS,
     )

@@ -56,7 +56,7 @@ def test_the_readme_states_its_accuracy_and_interval():
 def test_it_answers_for_a_picture():
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)).save(buffer, "PNG")
-    (answer,) = Predictor.from_run(DEMO.path).answer([("noise.png", buffer.getvalue())], 5)
+    (answer,) = Predictor.from_run(DEMO.path).answer([("noise.png", buffer.getvalue())])
     assert not answer.error
     assert len(answer.classes) == 5
     assert sum(item.probability for item in answer.classes) <= 1 + 1e-6

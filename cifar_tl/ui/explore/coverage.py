@@ -27,7 +27,7 @@ def show_coverage(explored: Explored, trust: Trust) -> None:
         _FIRST_THRESHOLD,
         format="%d %%",
         key="trust.threshold",
-        help="Confidence as Predict shows it, before temperature scaling.",
+        help="Confidence as Predict shows it: after temperature scaling, where the run has dev images to fit it on.",
     )
     st.markdown(coverage_in_words(trust.curve.at(threshold / 100), accuracy(explored.evaluation)))
     chart = coverage_chart(trust.curve, threshold / 100)

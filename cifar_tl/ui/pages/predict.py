@@ -1,18 +1,21 @@
-"""The Predict page: drop pictures, see what a run's best weights say of each.
+"""The Predict page: drop pictures, see what a run's best weights say of each, or what two runs say, and why.
 
-The work is done by the prediction process (`ui.prediction_batch` hands it over); the page polls and never waits.
+The work is done by the prediction process (`ui.predict.batch` hands it over); the page polls and never waits.
 """
 
 import streamlit as st
 
-from cifar_tl.paths import RunFolder, run_folder
+from cifar_tl.answers import Asked, Framing
+from cifar_tl.paths import run_folder
 from cifar_tl.runs.summary import RunSummary
-from cifar_tl.ui import cached, prediction_batch, state
-from cifar_tl.ui.answer_cards import answer_cards
-from cifar_tl.ui.widgets import page_boundary, plain, run_picker
+from cifar_tl.ui import cached, state
+from cifar_tl.ui.predict import batch as pictures
+from cifar_tl.ui.predict.incoming import show_incoming
+from cifar_tl.ui.predict.results import show_results
+from cifar_tl.ui.widgets import page_boundary, run_labels, run_picker
 
 POLL_SECONDS = 0.4
-FORMATS = "PNG, JPEG, WebP, GIF, BMP, TIFF"
+_FLIPS: dict[str, bool | None] = {"As evaluated": None, "Yes": True, "No": False}
 
 
 def page() -> None:
@@ -22,14 +25,56 @@ def page() -> None:
     if not usable:
         _nothing_to_predict_with(runs)
         return
-    run = run_picker(usable)
-    assert run is not None
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        run = run_picker(usable)
+        assert run is not None
+        other = _other_picker([other for other in usable if other.run_id != run.run_id])
+        asked = _options()
     if run.status.is_active:
         st.caption(":material/sync: This run still trains. The answers come from its best weights so far.")
     batch = state.predictions()
-    _upload(batch, run_folder(run.run_id))
-    is_waiting = bool(batch.futures)
-    st.fragment(_answers, run_every=POLL_SECONDS if is_waiting else None)(batch, was_waiting=is_waiting)
+    show_incoming(batch, run.run_id)
+    chosen = [run, *([other] if other else [])]
+    pictures.ask(batch, [run_folder(one.run_id) for one in chosen], asked)
+    is_waiting = bool(batch.requests)
+    st.fragment(_results, run_every=POLL_SECONDS if is_waiting else None)(batch, _names(chosen), was_waiting=is_waiting)
+
+
+def _other_picker(others: list[RunSummary]) -> RunSummary | None:
+    if not others:
+        return None
+    labels, by_id = run_labels(others), {run.run_id: run for run in others}
+    chosen = st.selectbox(
+        "Beside",
+        list(by_id),
+        index=None,
+        format_func=lambda run_id: labels.get(run_id, run_id),
+        placeholder="No second run",
+        key="predict.other",
+        help="A second run that answers for the same pictures.",
+    )
+    return by_id.get(chosen) if chosen else None
+
+
+def _names(runs: list[RunSummary]) -> dict[str, str]:
+    labels = run_labels(runs)
+    return {run.run_id: labels[run.run_id] for run in runs}
+
+
+def _options() -> Asked:
+    with st.popover("Options", icon=":material/tune:", width="content"):
+        framing = st.segmented_control(
+            "A picture that is no square",
+            list(Framing),
+            default=Framing.CENTER,
+            required=True,
+            key="predict.framing",
+            help="Its middle, as training images of a folder are cut, or the whole of it with white beside.",
+        )
+        flips = st.segmented_control(
+            "Average with the mirror image", list(_FLIPS), default="As evaluated", required=True, key="predict.flips"
+        )
+    return Asked(framing=Framing(framing), average_flips=_FLIPS[flips])
 
 
 def _nothing_to_predict_with(runs: list[RunSummary]) -> None:
@@ -48,59 +93,22 @@ def _nothing_to_predict_with(runs: list[RunSummary]) -> None:
         st.switch_page("cifar_tl/ui/pages/train.py")
 
 
-def _upload(batch: state.Predictions, folder: RunFolder) -> None:
-    # No `type`: names prove nothing, and a file that the browser refuses by its name would get no answer.
-    files = st.file_uploader(
-        f"Pictures ({FORMATS})",
-        accept_multiple_files=True,
-        key=f"predict.files.{batch.upload_number}",
-        max_upload_size=prediction_batch.MAX_FILE_MIB,
-        help=f"At most {prediction_batch.MAX_FILES} at once. They stay on this machine and are not kept.",
-    )
-    if batch.futures:
-        return  # files dropped meanwhile come next
-    is_other_run = batch.run_id not in ("", folder.run_id)
-    if is_other_run and _wants_other_answers(batch.run_id, can_ask=bool(files)):
-        batch.seen_files.clear()
-    new = [file for file in files if file.file_id not in batch.seen_files]
-    if new:
-        batch.seen_files.update(file.file_id for file in new)
-        prediction_batch.ask(batch, folder, [(file.name, file.getvalue()) for file in new])
-
-
-def _wants_other_answers(asked_run_id: str, *, can_ask: bool) -> bool:
-    """Tell that the answers shown are another run's; True if the chosen one shall be asked about the same pictures."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"The answers below are of {plain(asked_run_id)}.", width="content")
-        return can_ask and st.button("Ask the chosen run about the same pictures", icon=":material/refresh:")
-
-
 @page_boundary()  # a fragment's own rerun does not pass through the page's
-def _answers(batch: state.Predictions, *, was_waiting: bool) -> None:
-    prediction_batch.collect(batch)
-    if was_waiting and not batch.futures:
+def _results(batch: state.Predictions, names: dict[str, str], *, was_waiting: bool) -> None:
+    pictures.collect(batch)
+    if was_waiting and not batch.requests:
         st.rerun()  # the whole page, once: ends the refreshing
-    if batch.futures:
-        waiting = sum(len(names) for names in batch.asked)
+    if batch.requests:
+        asked = sum(not picture.error for picture in batch.pictures) * len(names)
+        waiting = sum(len(request.pictures) for request in batch.requests)
         st.progress(
-            len(batch.answers) / (len(batch.answers) + waiting),
-            text=f"Predicting… {waiting} to go. The first picture takes longer: the model is loaded.",
+            1 - waiting / max(asked, waiting),
+            text=f"Predicting… {waiting:,} to go. The first picture takes longer: the model is loaded.",
         )
-    if not batch.answers and not batch.older:
-        if not batch.futures:
-            st.caption("Drop one picture or many. Each is answered on its own: one that cannot be read does not stop the others.")
+    if not batch.pictures:
+        st.caption("Drop one picture or many. Each is answered on its own: one that cannot be read does not stop the others.")
         return
-    _summary(batch)
-    answer_cards([*batch.answers, *batch.older])
-
-
-def _summary(batch: state.Predictions) -> None:
-    answers = [*batch.answers, *batch.older]
-    failed = sum(bool(answer.error) for answer in answers)
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{len(answers) - failed} answered**" + (f", {failed} could not be" if failed else ""), width="content")
-        st.space("stretch")
-        st.button("Clear", icon=":material/delete_sweep:", on_click=prediction_batch.clear, args=(batch,), disabled=bool(batch.futures))
+    show_results(batch, names)
 
 
 if __name__ == "__main__":
