@@ -19,10 +19,10 @@ def show_results(batch: Predictions, run_labels: dict[str, str]) -> None:
     """`run_labels`: the runs that were asked, one or two, names by id."""
     run_ids = list(run_labels)
     done = answered(batch.pictures, run_ids)
-    problems = _problems(batch, run_ids)
-    if not done and not problems:
+    failed = _problems(batch, run_ids)
+    if not done and not failed:
         return
-    order, limits = _controls(batch, len(done), run_ids)
+    order, limits = _controls(batch, len(done), failed, run_ids)
     shown = ordered(done, run_ids, order)
     closer = next((picture for picture in shown if picture.name == batch.chosen), None)
     if closer is not None:
@@ -31,8 +31,8 @@ def show_results(batch: Predictions, run_labels: dict[str, str]) -> None:
     show_cards(batch, shown[first : first + CARDS_A_PAGE], run_labels, limits)
 
 
-def _problems(batch: Predictions, run_ids: Sequence[str]) -> bool:
-    """True if there are any."""
+def _problems(batch: Predictions, run_ids: Sequence[str]) -> int:
+    """How many pictures could not be answered."""
     problems = failures(batch.pictures, run_ids)
     for reason, names in problems.items():
         listed = ", ".join(plain(name) for name in names[:_MOST_NAMES]) + (
@@ -41,13 +41,13 @@ def _problems(batch: Predictions, run_ids: Sequence[str]) -> bool:
         st.error(f"**{listed}**: {plain(reason)}", icon=":material/broken_image:")
     if batch.can_ask_again:
         st.button("Ask again", icon=":material/refresh:", on_click=pictures.ask_again, args=(batch,), key="predict.again")
-    return bool(problems)
+    return sum(map(len, problems.values()))
 
 
-def _controls(batch: Predictions, done: int, run_ids: Sequence[str]) -> tuple[Order, Limits]:
+def _controls(batch: Predictions, done: int, failed: int, run_ids: Sequence[str]) -> tuple[Order, Limits]:
     orders = [order for order in Order if len(run_ids) > 1 or order is not Order.DISAGREEING_FIRST]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        st.markdown(f"**{done:,} answered**", width="content")
+        st.markdown(f"**{done:,} answered**" + (f", {failed:,} could not be" if failed else ""), width="content")
         order = Order(st.selectbox("Sort by", orders, key="predict.order", width=190))
         sure = st.slider(
             "Sure from, %", 0, 100, 50, key="predict.sure", width=180, help="Answers below this probability are marked as unsure."
