@@ -66,7 +66,7 @@ def test_drop_look_closer_compare_and_download(page: Page, start_app: StartApp, 
 
     page.get_by_role("combobox", name="Beside").fill("second")
     page.get_by_role("option", name="The second").click()
-    expect(page.get_by_text("The second").last).to_be_visible()
+    expect(page.get_by_text("The second").last).to_be_visible(timeout=ANSWERS_WITHIN_MS)
     expect(page.get_by_text("4 answered, 1 could not be")).to_be_visible(timeout=ANSWERS_WITHIN_MS)
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV").click()
