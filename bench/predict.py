@@ -2,16 +2,22 @@
 
     python -m bench.predict [--pixels 512] [--single 200] [--pictures 1000] [--json]
 
-`ours` is what the Predict page and the command line call: decoding, squaring, the network, ranking the classes, a preview of each picture.
-The pictures are JPEG files of `--pixels` pixels made from the source's test images. `ready_forward` and `bare_forward` are forward passes
-of a batch that stays in memory (`bench.forward`): what is left when there is nothing to decode. All run on the best device there is.
+`ours` is what the Predict page and the command line call: checking and decoding the file, squaring, the network, ranking classes and
+superclasses, how familiar it is, a preview of each picture and what the model saw of it. The pictures are JPEG files of `--pixels` pixels
+made from the source's test images. `ready_forward` and `bare_forward` are forward passes of a batch that stays in memory (`bench.forward`):
+what is left when there is nothing to decode. All run on the best device there is. Memory is how much more the process takes at its peak
+while it answers all pictures than after it answered a tenth of them. Exit code 1: a row failed, one warm picture takes over 40 ms, or many
+go at less than nine tenths of `bare_forward`'s rate.
 """
 
 import argparse
 import io
 import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.common import Column, Row, add_ratios, add_source_option, add_timing_options, make_parser, report, run_contender, timing
@@ -19,6 +25,8 @@ from bench.common import Column, Row, add_ratios, add_source_option, add_timing_
 OURS = "ours"
 _JPEG_QUALITY = 90
 _WARM_UP = 5
+_COMPONENTS = 64
+PROMISED_MILLISECONDS, PROMISED_SHARE = 40.0, 0.9
 COLUMNS = (
     Column("model", "model"),
     Column("image_size", "px", "d"),
@@ -28,6 +36,7 @@ COLUMNS = (
     Column("single_worst_milliseconds", "worst, ms", ".1f"),
     Column("images_per_second", "images/s", ",.0f"),
     Column("ours_over_this", "ours is x times", ".2f"),
+    Column("more_memory_mb", "more memory, MB", ".0f"),
 )
 
 
@@ -36,7 +45,14 @@ def main() -> int:
     rows = [_measured(contender, options) for contender in (OURS, "ready_forward", "bare_forward")]
     add_ratios(rows, "images_per_second", OURS, ("model", "image_size"))
     report(rows, COLUMNS, as_json=options.json)
-    return 1 if any("error" in row for row in rows) else 0
+    return 0 if _keeps_promises(rows) else 1
+
+
+def _keeps_promises(rows: Sequence[Row]) -> bool:
+    if any("error" in row for row in rows):
+        return False
+    mine, bare = rows[0], rows[-1]
+    return mine["single_milliseconds"] <= PROMISED_MILLISECONDS and bare["ours_over_this"] >= PROMISED_SHARE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,10 +80,17 @@ def _measured(contender: str, options: argparse.Namespace) -> Row:
 
 def ours(*, source: str, model: str, image_size: int, pixels: int, single: int, pictures: int) -> dict[str, Any]:
     """A predictor of pretrained stages under an untrained head: what it answers is worth nothing, how fast it answers is."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _answered(Path(folder), source, model, image_size, pixels, single, pictures)
+
+
+def _answered(folder: Path, source: str, model: str, image_size: int, pixels: int, single: int, pictures: int) -> dict[str, Any]:
+    import psutil
+
     from cifar_tl.data.sources import prepare
 
     store = prepare(source)
-    predictor = _predictor(store, source, model, image_size)
+    predictor = _predictor(store, source, model, image_size, folder)
     files = _jpegs(store["test"].images_NHWC, max(single, pictures, 1), pixels)
     for file in files[:_WARM_UP]:
         list(predictor.answer([file]))
@@ -76,23 +99,28 @@ def ours(*, source: str, model: str, image_size: int, pixels: int, single: int, 
         began = time.perf_counter()
         list(predictor.answer([file]))
         waits.append(1000 * (time.perf_counter() - began))
+    assert not any(answer.error for answer in predictor.answer(files[: pictures // 10]))
+    before, most = psutil.Process().memory_info().rss, 0
     began = time.perf_counter()
-    answers = list(predictor.answer(files[:pictures]))
+    for number, answer in enumerate(predictor.answer(files[:pictures])):
+        assert answer.familiarity is not None
+        most = max(most, psutil.Process().memory_info().rss) if number % 50 == 0 else most
     seconds = time.perf_counter() - began
-    assert not any(answer.error for answer in answers)
     return {
         "precision": predictor.compute.precision,
         "single_milliseconds": statistics.median(waits),
         "single_worst_milliseconds": max(waits),
         "images_per_second": pictures / seconds,
         "pixels": pixels,
+        "more_memory_mb": max(0, most - before) / 1e6,
     }
 
 
-def _predictor(store: Any, source: str, model: str, image_size: int) -> Any:
+def _predictor(store: Any, source: str, model: str, image_size: int, folder: Path) -> Any:
     from bench.networks import plain_network
     from cifar_tl.config import make_config
     from cifar_tl.inference import Predictor
+    from cifar_tl.paths import RunFolder
     from cifar_tl.runs.store import Preprocessing, RunManifest
 
     network = plain_network(model, "default", store.info.num_classes, image_size).eval()
@@ -108,7 +136,20 @@ def _predictor(store: Any, source: str, model: str, image_size: int) -> Any:
         stage_names=tuple(network.stage_names),
         versions={},
     )
-    return Predictor(make_config(source=source, backbone=model, image_size=image_size), manifest, network)
+    run = RunFolder(folder)
+    _write_embeddings(run, network.feature_dim)
+    return Predictor(make_config(source=source, backbone=model, image_size=image_size), manifest, network, run)
+
+
+def _write_embeddings(run: Any, features: int) -> None:
+    """Made up, so that familiarity is computed as for a run that was described."""
+    import numpy as np
+
+    from cifar_tl.evaluation.embeddings import Axes, Embeddings, SplitVectors, save_embeddings
+
+    none = SplitVectors(np.zeros((0, _COMPONENTS), np.float16), np.zeros(0, np.int32), np.zeros(0, np.int64), "test")
+    axes = Axes(np.zeros(features, np.float32), np.eye(features, _COMPONENTS, dtype=np.float16), 1.0)
+    save_embeddings(run.embeddings, Embeddings({"test": none}, 0.5, axes, np.linspace(0, 1, 5000, dtype=np.float32)))
 
 
 def _jpegs(images_NHWC: Any, count: int, pixels: int) -> list[tuple[str, bytes]]:

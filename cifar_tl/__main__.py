@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cifar_tl.answers import Framing
 from cifar_tl.errors import CifarTLError, SettingsError
 from cifar_tl.paths import RunFolder
 from cifar_tl.presets import PRESETS
@@ -39,10 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("run_id")
     predict.add_argument("files", nargs="+", metavar="FILE")
     predict.add_argument("--top", type=int, default=5, help="how many classes to name per file")
-    predict.add_argument(
-        "--framing", choices=("center", "whole"), default="center", help="of a picture that is no square, its middle or all of it"
-    )
-    predict.add_argument("--average-flips", action=argparse.BooleanOptionalAction, default=None, help="average with the mirror image")
+    framings = [framing.value.lower() for framing in Framing]
+    predict.add_argument("--framing", choices=framings, default=framings[0], help="what is taken of a picture that is no square [middle]")
+    predict.add_argument("--average-flips", action=argparse.BooleanOptionalAction, help="as the run was evaluated unless given")
     evaluate = _add(commands, "evaluate", "evaluate the best weights of a run and store the arrays for Explore")
     evaluate.add_argument("run_id")
     evaluate.add_argument("--split", choices=("dev", "test"), default="test")

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cifar_tl.answers import Asked, Framing
+from cifar_tl.answers import Answer, Asked, Framing
 from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data import sources
 from cifar_tl.errors import ImageUnreadable, RunInvalid, SettingsError
@@ -192,18 +192,24 @@ def predict(options: argparse.Namespace) -> int:
 
     predictor = Predictor.from_run(folder.path)
     entries, answered = [], 0
-    asked = Asked(options.top, Framing[options.framing.upper()], options.average_flips)
+    asked = Asked(options.top, Framing(options.framing.capitalize()), options.average_flips)
     for answer in predictor.answer([(name, Path(name)) for name in options.files], asked):
         answered += not answer.error
-        ranked = [{"class": item.class_name, "probability": round(item.probability, 6)} for item in answer.classes]
-        told = {"classes": ranked, "familiarity": answer.familiarity}
-        entries.append({"file": answer.name} | ({"error": answer.error} if answer.error else told))
+        entries.append({"file": answer.name} | ({"error": answer.error} if answer.error else _answer_json(answer)))
         best = ", ".join(f"{item.class_name} {item.probability:.1%}" for item in answer.classes)
         _say(options, f"{answer.name}: {best or answer.error}")
     _finish(options, {"run_id": options.run_id, "files": entries})
     if not answered:
         raise ImageUnreadable("No file could be read as an image.")
     return 0
+
+
+def _answer_json(answer: Answer) -> dict[str, Any]:
+    return {
+        "classes": [{"class": item.class_name, "probability": round(item.probability, 6)} for item in answer.classes],
+        "superclasses": [{"superclass": item.superclass_name, "probability": round(item.probability, 6)} for item in answer.superclasses],
+        "familiarity": answer.familiarity,
+    }
 
 
 def evaluate(options: argparse.Namespace) -> int:

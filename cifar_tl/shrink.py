@@ -28,7 +28,6 @@ from cifar_tl.evaluation.embeddings import (
     save_embeddings,
     save_map,
 )
-from cifar_tl.evaluation.placing import Placing
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.hold import held
 from cifar_tl.runs.store import RunStatus, new_run_folder, read_manifest, write_manifest
@@ -90,7 +89,7 @@ def _shrink_description(source: RunFolder, target: RunFolder) -> None:
     rows, train = on_map["train"].rows_N, embeddings.splits["train"]
     kept = {"train": train.taken(train.positions_of(rows)), "test": embeddings.splits["test"]}
     small = {name: replace(split, vectors_ND=_rounded(split.vectors_ND)) for name, split in kept.items()}
-    save_embeddings(target.embeddings, replace(embeddings, splits=small, placing=_halved_axes(embeddings.placing)), compressed=True)
+    save_embeddings(target.embeddings, replace(embeddings, splits=small), compressed=True)
     save_evaluation(target.evaluation_of("train"), _of_rows(load_evaluation(source.evaluation_of("train")), rows), compressed=True)
     save_map(target.embedding_map, replace(drawn, splits=on_map), compressed=True)
 
@@ -99,10 +98,6 @@ def _sample(labels_N: np.ndarray) -> np.ndarray:
     if len(labels_N) <= _TRAIN_IMAGES:
         return np.arange(len(labels_N))
     return train_dev_split(labels_N, seed=0, dev_fraction=_TRAIN_IMAGES / len(labels_N))[1]
-
-
-def _halved_axes(placing: Placing | None) -> Placing | None:
-    return placing and replace(placing, axes_FD=placing.axes_FD.astype(np.float16))
 
 
 def _rounded(vectors_ND: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ or later from the run's folder (`describe_run`). t-SNE comes after, in `evaluati
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from cifar_tl.devices import Compute
 from cifar_tl.evaluation.arrays import save_evaluation
 from cifar_tl.evaluation.collect import EvaluationInputs, collect
 from cifar_tl.evaluation.embedding_map import first_map
-from cifar_tl.evaluation.embeddings import SplitVectors, forget_description, reduced, save_embeddings, save_map
+from cifar_tl.evaluation.embeddings import Embeddings, SplitVectors, forget_description, reduced, save_embeddings, save_map
 from cifar_tl.evaluation.evaluate import counted_images, reopen
+from cifar_tl.evaluation.familiarity import can_tell, unlikeness
 from cifar_tl.models.build import Classifier
 from cifar_tl.paths import RunFolder
 from cifar_tl.training.loop import StopRequested, TrainedRun
@@ -80,9 +81,17 @@ def _describe(described: _Described, folder: RunFolder, progress: Callable[[Prog
     )
     save_evaluation(folder.evaluation_of("train"), answers)
     of_train = _vectors(train, sample, features_NF)
-    embeddings = reduced({"train": of_train, "dev": _embed(described, "dev", progress), "test": test})
+    of_dev = _embed(described, "dev", progress)
+    embeddings = with_familiarity(reduced({"train": of_train, "dev": of_dev, "test": test}), of_dev.vectors_ND)
     save_embeddings(folder.embeddings, embeddings)
     save_map(folder.embedding_map, first_map(embeddings, seed=described.seed))
+
+
+def with_familiarity(embeddings: Embeddings, dev_features_NF: np.ndarray) -> Embeddings:
+    """With what new pictures are compared with, where the features allow it."""
+    if embeddings.axes is None or not can_tell(embeddings.axes) or not len(dev_features_NF):
+        return embeddings
+    return replace(embeddings, dev_unlikeness_N=unlikeness(dev_features_NF, embeddings.axes))
 
 
 def _embed(described: _Described, split: str, progress: Callable[[Progress], None]) -> SplitVectors:

@@ -2,17 +2,18 @@
 
 Written after a run by `evaluation.describe` and `evaluation.embedding_map`, read by the Explore page. numpy only.
 
-    evaluation/embeddings.npz    of train, dev and test images: the principal components of the network's pooled features, and what places
-                                 other pictures among them (`evaluation.placing`; files of older versions are without it)
+    evaluation/embeddings.npz    of train, dev and test images: the principal components of the network's pooled features
     evaluation/map.npz           of test and a sample of train images: a point of the plane
 
-Both hold, for each split, `<split>.vectors_ND`, `.labels_N`, `.rows_N` and `.store_split`.
+Both hold, for each split, `<split>.vectors_ND`, `.labels_N`, `.rows_N` and `.store_split`. The first also holds `axes.mean_F`,
+`axes.axes_FD` and `axes.spread`, which place a new picture among these images, and `dev_unlikeness_N` (`evaluation.familiarity`); files
+of older versions do not.
 Images are compared by the angle between their embeddings, seen from the mean of train: what a feature's length tells is how sure
 the network is, and neighbours by angle share a class more often than neighbours by distance.
 Shapes: N images, F features, D <= 64 components (2 in a map), C classes; n queries, k neighbours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,6 @@ import numpy as np
 
 from cifar_tl.errors import RunInvalid
 from cifar_tl.evaluation.arrays import load_evaluation, save_arrays
-from cifar_tl.evaluation.placing import Placing
 from cifar_tl.paths import RunFolder
 
 MOST_COMPONENTS = 64
@@ -31,7 +31,8 @@ _ROWS_AT_ONCE = 4096  # of features, as float32: 20 MB of 1,280
 _QUERIES_AT_ONCE = 64  # similarities to 50,000 images: 13 MB
 _SMALLEST = 1e-12
 _ARRAYS = ("vectors_ND", "labels_N", "rows_N")
-_OF_PLACING = ("mean_F", "axes_FD", "spread", "residuals_Q")
+_AXES = ("mean_F", "axes_FD", "spread")
+_FACTS, _MAY_MISS = ("variance_kept",), (*(f"axes.{name}" for name in _AXES), "dev_unlikeness_N")
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,31 @@ class SplitVectors:
 
 
 @dataclass(frozen=True)
+class Axes:
+    """How features become embeddings: mean_F float32, axes_FD float16 (the principal axes of train, each of length 1), and their unit."""
+
+    mean_F: np.ndarray
+    axes_FD: np.ndarray
+    spread: float
+
+    def placed(self, features_nF: np.ndarray) -> np.ndarray:
+        """float32 n x D: the embeddings of pooled features."""
+        placed_nD: np.ndarray = (features_nF.astype(np.float32) - self.mean_F) @ self.axes_FD.astype(np.float32)
+        return placed_nD / np.float32(self.spread)
+
+
+@dataclass(frozen=True)
 class Embeddings:
     """Of each split: the principal components of features, fitted on train, in units in which train vectors have length 1 on average.
 
-    `variance_kept` is the share of train's variance that the components hold; `placing` puts other pictures among these.
+    `variance_kept` is the share of train's variance that the components hold. `dev_unlikeness_N` float32: how unlike the training images
+    each dev image is. None in files of older versions: `axes`, `dev_unlikeness_N`.
     """
 
     splits: Mapping[str, SplitVectors]
     variance_kept: float
-    placing: Placing | None = None
+    axes: Axes | None = None
+    dev_unlikeness_N: np.ndarray | None = None
 
     def nearest(self, vectors_nD: np.ndarray, k: int, *, among: str = "train") -> tuple[np.ndarray, np.ndarray]:
         """(positions_nk int64, similarities_nk float32) of the k images of `among` most alike, most alike first. Cosines, in [-1, 1]."""
@@ -121,13 +138,12 @@ class EmbeddingMap:
 def reduced(features: Mapping[str, SplitVectors], most: int = MOST_COMPONENTS) -> Embeddings:
     """Embeddings of what the network gave: `vectors_ND` of each split are all F features. The components are those of train."""
     mean_F, axes_FD, variance_kept, spread = _principal_axes(features["train"].vectors_ND, most)
+    axes = Axes(mean_F, axes_FD.astype(np.float16), spread)
     splits = {
-        name: SplitVectors(_projected(split.vectors_ND, mean_F, axes_FD / spread), split.labels_N, split.rows_N, split.store_split)
+        name: SplitVectors(_projected(split.vectors_ND, axes), split.labels_N, split.rows_N, split.store_split)
         for name, split in features.items()
     }
-    nothing_yet = np.empty(0, np.float32)
-    placing = Placing(mean_F, np.ascontiguousarray(axes_FD, np.float32), spread, nothing_yet)
-    return Embeddings(splits, variance_kept, placing.compared_with(features["dev"].vectors_ND) if "dev" in features else placing)
+    return Embeddings(splits, variance_kept, axes)
 
 
 def _principal_axes(vectors_NF: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, float, float]:
@@ -145,11 +161,11 @@ def _principal_axes(vectors_NF: np.ndarray, most: int) -> tuple[np.ndarray, np.n
     return mean_F, axes_FD, float(values_F[::-1][:count].sum()) / total, max((total / len(vectors_NF)) ** 0.5, _SMALLEST)
 
 
-def _projected(vectors_NF: np.ndarray, mean_F: np.ndarray, axes_FD: np.ndarray) -> np.ndarray:
-    projected_ND = np.empty((len(vectors_NF), axes_FD.shape[1]), np.float16)
+def _projected(vectors_NF: np.ndarray, axes: Axes) -> np.ndarray:
+    projected_ND = np.empty((len(vectors_NF), axes.axes_FD.shape[1]), np.float16)
     for start in range(0, len(vectors_NF), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
-        projected_ND[rows] = (vectors_NF[rows].astype(np.float32) - mean_F) @ axes_FD
+        projected_ND[rows] = axes.placed(vectors_NF[rows])
     return projected_ND
 
 
@@ -178,22 +194,21 @@ def _most_alike(
 
 def save_embeddings(path: Path, embeddings: Embeddings, *, compressed: bool = False) -> None:
     """Write whole or not at all."""
-    placing = embeddings.placing
-    of_placing = {} if placing is None else {f"placing.{name}": np.asarray(getattr(placing, name)) for name in _OF_PLACING}
-    facts = {"variance_kept": np.array(embeddings.variance_kept)} | of_placing
-    save_arrays(path, facts | _flat(embeddings.splits), compressed=compressed)
+    arrays = {"variance_kept": np.array(embeddings.variance_kept)} | _flat(embeddings.splits)
+    if embeddings.axes is not None:
+        arrays |= {f"axes.{name}": np.asarray(getattr(embeddings.axes, name)) for name in _AXES}
+    if embeddings.dev_unlikeness_N is not None:
+        arrays["dev_unlikeness_N"] = embeddings.dev_unlikeness_N
+    save_arrays(path, arrays, compressed=compressed)
 
 
 def load_embeddings(path: Path) -> Embeddings:
     """Raises FileNotFoundError if there are none, RunInvalid if the file is damaged."""
-    facts, splits = _load(path, "variance_kept")
-    placing = None
-    if "placing.axes_FD" in facts:
-        found = {name: facts[f"placing.{name}"] for name in _OF_PLACING}
-        placing = Placing(
-            found["mean_F"].astype(np.float32), found["axes_FD"].astype(np.float32), float(found["spread"]), found["residuals_Q"]
-        )
-    return Embeddings(splits, float(facts["variance_kept"]), placing)
+    facts, splits = _load(path, _FACTS, _MAY_MISS)
+    axes = None
+    if "axes.spread" in facts:
+        axes = Axes(facts["axes.mean_F"], facts["axes.axes_FD"], float(facts["axes.spread"]))
+    return Embeddings(splits, float(facts["variance_kept"]), axes, facts.get("dev_unlikeness_N"))
 
 
 def save_map(path: Path, drawn: EmbeddingMap, *, compressed: bool = False) -> None:
@@ -203,7 +218,7 @@ def save_map(path: Path, drawn: EmbeddingMap, *, compressed: bool = False) -> No
 
 def load_map(path: Path) -> EmbeddingMap:
     """Raises FileNotFoundError if there is none, RunInvalid if it is damaged."""
-    facts, splits = _load(path, "method")
+    facts, splits = _load(path, ("method",))
     return EmbeddingMap(str(facts["method"]), splits)
 
 
@@ -212,8 +227,8 @@ def _flat(splits: Mapping[str, SplitVectors]) -> dict[str, np.ndarray]:
     return arrays | {f"{name}.store_split": np.array(split.store_split) for name, split in splits.items()}
 
 
-def _load(path: Path, needed: str) -> tuple[dict[str, np.ndarray], dict[str, SplitVectors]]:
-    """What is there beside the splits, the fact of that name for certain, and the splits."""
+def _load(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> tuple[dict[str, np.ndarray], dict[str, SplitVectors]]:
+    """The arrays of these names, and the splits."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             names = [name.removesuffix(".rows_N") for name in file.files if name.endswith(".rows_N")]
@@ -221,9 +236,9 @@ def _load(path: Path, needed: str) -> tuple[dict[str, np.ndarray], dict[str, Spl
                 name: SplitVectors(**{array: file[f"{name}.{array}"] for array in _ARRAYS}, store_split=str(file[f"{name}.store_split"]))
                 for name in names
             }
-            _check(splits)
-            facts = {name: file[name] for name in file.files if name == needed or name.startswith("placing.")}
-            return facts | {needed: file[needed]}, splits
+            facts = {name: file[name] for name in (*needed, *(name for name in optional if name in file.files))}
+            _check(splits, facts)
+            return facts, splits
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
@@ -232,12 +247,14 @@ def _load(path: Path, needed: str) -> tuple[dict[str, np.ndarray], dict[str, Spl
         ) from error
 
 
-def _check(splits: Mapping[str, SplitVectors]) -> None:
+def _check(splits: Mapping[str, SplitVectors], facts: Mapping[str, np.ndarray]) -> None:
     if "test" not in splits:
         raise ValueError("no test images")
     for split in splits.values():
         if split.vectors_ND.ndim != 2 or not len(split.vectors_ND) == len(split.labels_N) == len(split.rows_N):
             raise ValueError("arrays that do not belong together")
+    if "axes.spread" in facts and facts["axes.axes_FD"].shape != (len(facts["axes.mean_F"]), splits["test"].vectors_ND.shape[1]):
+        raise ValueError("axes that are not of these embeddings")
 
 
 def is_described(folder: RunFolder) -> bool:

@@ -4,17 +4,15 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from cifar_tl.errors import CifarTLError
 from cifar_tl.evaluation.arrays import Evaluation
 from cifar_tl.evaluation.selection import losses
 from cifar_tl.runs.store import find_run
 from cifar_tl.ui import heat_maps
 from cifar_tl.ui.cached_evaluation import Explored, embeddings_of
 from cifar_tl.ui.thumbnails import thumbnails
-from cifar_tl.ui.widgets import PERCENT_FORMAT, page_boundary, plain
+from cifar_tl.ui.widgets import PERCENT_FORMAT, plain
 
 _LARGE_PIXELS = 192
-_POLL_SECONDS = 0.3
 _NEIGHBOURS = 8
 _COLDEST = 0.2  # of the brightness, where the model did not look
 
@@ -70,21 +68,10 @@ def _where_it_looked(explored: Explored, position: int, image_HWC: np.ndarray, k
         st.caption("Bright is what speaks for this class; dark is what the answer does not rest on.")
     asked = heat_maps.ask(folder, image_HWC, about)
     with left:
-        st.fragment(_heat, run_every=None if asked.done() else _POLL_SECONDS)(asked, image_HWC, was_done=asked.done())
+        heat_maps.when_done((asked,), lambda: _show_heat(heat_maps.answer(asked), image_HWC))
 
 
-@page_boundary()  # a fragment's own rerun does not pass through the page's
-def _heat(asked: heat_maps.Asked, image_HWC: np.ndarray, *, was_done: bool) -> None:
-    if not asked.done():
-        st.caption("Asking the model…")
-        return
-    if not was_done:
-        st.rerun()  # once, which ends the polling
-    try:
-        heat_hw = heat_maps.answer(asked)
-    except CifarTLError as error:
-        st.caption(plain(str(error)))
-        return
+def _show_heat(heat_hw: np.ndarray, image_HWC: np.ndarray) -> None:
     st.image(lit(enlarged(image_HWC), heat_hw), width=_LARGE_PIXELS)
 
 

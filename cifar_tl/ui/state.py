@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from cifar_tl.answers import AS_EVALUATED, Answer, Asked
+from cifar_tl.answers import Answer, Asked
 from cifar_tl.errors import CifarTLError
 
 # The Train form. A setting's widget lies under `setting_key(name)`; the data set is chosen in two widgets.
@@ -52,38 +52,68 @@ def open_new_form() -> None:
     st.session_state[_STARTED] = StartedRun(form_number=started_run().form_number + 1)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Picture:
-    """One picture on the Predict page, with what each run that was asked says of it. `error`: why none is asked."""
+    """A picture that somebody handed to the Predict page. `number` tells it apart from all others of the session, `digest` its bytes.
+
+    `true_class` is known of images from the test set; None of all others. `file_id` is the uploader's, of the archive for what was in one.
+    """
+
+    number: int
+    name: str
+    data: bytes
+    digest: str
+    true_class: str | None = None
+    file_id: str = ""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A .zip file that is being unpacked."""
 
     name: str
-    data: bytes = b""
-    true_class: str = ""  # of pictures of the test set
-    error: str = ""
-    answers: dict[str, Answer] = field(default_factory=dict)
+    file_id: str
+    future: Future[Any]
 
 
-@dataclass
-class Request:
-    """Pictures that a run is being asked about; `future` brings a list with an `Answer` for each."""
+@dataclass(frozen=True)
+class Question:
+    """Who is asked, and how: a run with the weights of that stamp (`cached.file_stamp`)."""
 
     run_id: str
+    stamp: tuple[int, int]
+    asked: Asked
+
+
+@dataclass(frozen=True)
+class Request:
+    """Pictures on their way: `future` gives a list of `Answer`, one for each number in order."""
+
+    question: Question
+    numbers: tuple[int, ...]
     future: Future[Any]
-    pictures: list[Picture]
 
 
 @dataclass
 class Predictions:
-    """The pictures of a session, the newest first, and the requests that have not come back."""
+    """The pictures of this session, the newest drop first, and what has come back so far; `ui.prediction_batch` keeps it bounded.
+
+    `answers` by question and number, without their previews: those are the same for all questions and lie in `previews`, as JPEG unless
+    they are small.
+    `refused` tells of files that were not taken.
+    """
 
     pictures: list[Picture] = field(default_factory=list)
+    answers: dict[Question, dict[int, Answer]] = field(default_factory=dict)
+    previews: dict[int, bytes] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
-    asked: Asked = AS_EVALUATED
-    seen_files: set[str] = field(default_factory=set)  # ids that the uploaders gave to files that are among the pictures
-    upload_number: int = 0  # part of the uploaders' keys: a new number empties them
-    can_ask_again: bool = False  # a request itself failed, and not what was asked about
-    page: int = 0
-    chosen: str = ""  # name of the picture that is looked at closer
+    archives: list[Archive] = field(default_factory=list)
+    refused: list[Answer] = field(default_factory=list)
+    has_failed: bool = False  # a whole request did, so it is worth asking again
+    seen_files: set[str] = field(default_factory=set)  # ids that the uploader gave to files already taken
+    shown_files: set[str] = field(default_factory=set)  # ids of those that the uploader shows
+    upload_number: int = 0  # part of the keys of uploader and camera: a new number empties them
+    next_number: int = 0
 
 
 def predictions() -> Predictions:

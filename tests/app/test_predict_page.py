@@ -1,42 +1,48 @@
 """The Predict page in every state, with a prediction process that answers when the test says so."""
 
-import csv
 import io
-import zipfile
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from cifar_tl.answers import AS_EVALUATED, Answer, Asked, Framing, RankedClass, RankedSuperclass
+from cifar_tl.answers import Answer, Asked, Framing, RankedClass, RankedSuperclass
+from cifar_tl.data.archive import Refusal
 from cifar_tl.data.shapes import ShapesSource
-from cifar_tl.errors import PredictionProcessDied
-from cifar_tl.paths import PROJECT_ROOT, stores_root
-from cifar_tl.ui.explore.parts import as_csv
-from cifar_tl.ui.predict import batch as pictures
-from cifar_tl.ui.predict.cards import CARDS_A_PAGE
-from cifar_tl.ui.predict.closer import lit_photo
-from cifar_tl.ui.predict.verdicts import Limits, Order, Verdict, ordered, table, unlikeness_in_words, verdict
-from cifar_tl.ui.state import Picture, Predictions
+from cifar_tl.data.store import ImageStore
+from cifar_tl.errors import CifarTLError, PredictionProcessDied
+from cifar_tl.paths import PROJECT_ROOT, RunFolder, stores_root
+from cifar_tl.ui.predict.gallery import PAGE_SIZE
+from cifar_tl.ui.predict.verdicts import Order
+from cifar_tl.ui.prediction_batch import FIRST_REQUEST, LATER_REQUESTS, MAX_REQUESTS
 from tests.app.conftest import NotingPredictor
-from tests.made_runs import hold_lock, make_run, make_store
+from tests.made_audits import DOUBTED_TRAIN, make_audit
+from tests.made_runs import class_names, describe_made_run, hold_lock, made_labels, make_run, make_store
 
 PAGE = str(PROJECT_ROOT / "cifar_tl/ui/pages/predict.py")
 PREDICT = "cifar_tl.inference:predict_files"
+UNZIP = "cifar_tl.data.archive:pictures_in_zip"
+HEAT, PHOTO, EMBEDDING = (f"cifar_tl.explain:{name}" for name in ("photo_heat_map", "photo_jpeg", "photo_embedding"))
+FIRST, SECOND = "red circle", "green circle"  # two of the made classes
+ZIP = b"PK\x03\x04 stands for an archive"
 
 
-def png() -> bytes:
+def png(colour: str = "teal") -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), "teal").save(buffer, "PNG")
+    Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def answer(name: str, best: str = "maple_tree", probability: float = 0.9, familiarity: float | None = 0.5) -> Answer:
-    classes = (RankedClass(best, "trees", probability), RankedClass("oak_tree", "trees", 0.06))
-    superclasses = (RankedSuperclass("trees", min(1.0, probability + 0.06)),)
-    return Answer(name, classes, preview=png(), seconds=0.02, superclasses=superclasses, seen_png=png(), familiarity=familiarity)
+def answer(name: str, *classes: str, confidence: float = 0.9, familiarity: float | None = 0.5) -> Answer:
+    first, second = classes or (FIRST, SECOND)
+    ranked = (RankedClass(first, "circle", confidence), RankedClass(second, "circle", (1 - confidence) / 2))
+    return Answer(
+        name, ranked, "", png(), 0.02, superclasses=(RankedSuperclass("circle", 0.96),), seen_png=png("navy"), familiarity=familiarity
+    )
 
 
 def open_page(run_id: str = "") -> AppTest:
@@ -51,18 +57,64 @@ def drop(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
     return page.run()
 
 
+def answered(run_id: str, predictor: NotingPredictor, *answers: Answer) -> AppTest:
+    """A page to which these pictures were dropped and these answers have come."""
+    page = drop(open_page(run_id), *((each.name, png()) for each in answers))
+    give(predictor, page, *answers)
+    return page
+
+
+def give(predictor: NotingPredictor, page: AppTest, *answers: Answer) -> AppTest:
+    """Answer every request that waits, each file by the answer of its name; again for those that follow."""
+    by_name = {each.name: each for each in answers}
+    while waiting := [(arguments, future) for arguments, future in predictor.of(PREDICT) if not future.done()]:
+        for (_, files, _), future in waiting:
+            future.set_result([by_name[name] for name, _ in files])
+        page.run()
+    return page
+
+
 def shown(page: AppTest) -> str:
-    """All text of the page."""
+    """All text of the page, as it is read."""
     assert not page.exception, page.exception
     kinds = ("markdown", "caption", "info", "error", "warning", "title")
-    return "\n".join(element.value for kind in kinds for element in page.get(kind)) + "\n".join(
-        element.proto.text for element in page.get("progress")
-    )
+    text = "\n".join(element.value for kind in kinds for element in page.get(kind))
+    return "\n".join([text, *(element.proto.text for element in page.get("progress"))]).replace("\\", "")
+
+
+def component(page: AppTest, name: str) -> dict[str, Any]:
+    (found,) = [element for element in page.get("bidi_component") if element.proto.component_name == f"cifar_tl_{name}"]
+    data: dict[str, Any] = json.loads(found.proto.json)
+    return data
+
+
+def cards(page: AppTest) -> list[dict[str, Any]]:
+    shown_cards: list[dict[str, Any]] = component(page, "answer_grid")["cards"]
+    return shown_cards
+
+
+def names(page: AppTest) -> list[str]:
+    return [card["name"] for card in cards(page)]
+
+
+def labelled(elements: Any, label: str) -> Any:
+    return next(element for element in elements if element.label == label)
+
+
+def second_run(checkpoints: Path, run_id: str = "other") -> RunFolder:
+    folder = make_run(checkpoints, run_id=run_id, name="Other")
+    folder.best_weights.write_bytes(b"made")
+    return folder
+
+
+@pytest.fixture
+def store() -> ImageStore:
+    return make_store(stores_root() / ShapesSource().store_name)
 
 
 @pytest.fixture
 def run_id(checkpoints: Path) -> str:
-    folder = make_run(checkpoints, run_id="with-weights")
+    folder = make_run(checkpoints, run_id="with-weights", name="First")
     folder.best_weights.write_bytes(b"made")
     return folder.run_id
 
@@ -86,7 +138,7 @@ def test_a_run_in_its_first_epoch_is_worth_waiting_for(checkpoints: Path) -> Non
 def test_only_runs_with_weights_are_offered(checkpoints: Path, run_id: str, predictor: NotingPredictor) -> None:
     make_run(checkpoints, run_id="without-weights", status="failed")
     page = open_page()
-    assert len(page.selectbox[0].options) == 1
+    assert len(labelled(page.selectbox, "Run").options) == 1
 
 
 def test_a_run_that_still_trains_answers_with_its_best_so_far(checkpoints: Path, predictor: NotingPredictor) -> None:
@@ -96,18 +148,10 @@ def test_a_run_that_still_trains_answers_with_its_best_so_far(checkpoints: Path,
         assert "still trains" in shown(open_page("training"))
 
 
-def respond(predictor: NotingPredictor, *answers: Answer, request: int = -1) -> None:
-    predictor.of(PREDICT)[request][1].set_result(list(answers))
-
-
-def press(page: AppTest, label: str) -> AppTest:
-    return next(button for button in page.button if button.label == label).click().run()
-
-
 def test_dropped_pictures_go_to_the_chosen_run(checkpoints: Path, run_id: str, predictor: NotingPredictor) -> None:
     drop(open_page(run_id), ("tree.png", png()))
     ((arguments, _),) = predictor.of(PREDICT)
-    assert arguments == (str(checkpoints / run_id), [("tree.png", png())], AS_EVALUATED)
+    assert arguments == (str(checkpoints / run_id), [("tree.png", png())], Asked(5))
 
 
 def test_while_the_process_works_the_page_says_so_and_shows_no_answer(run_id: str, predictor: NotingPredictor) -> None:
@@ -116,25 +160,23 @@ def test_while_the_process_works_the_page_says_so_and_shows_no_answer(run_id: st
     assert "answered" not in text
 
 
-def test_an_answer_shows_its_picture_what_the_model_sees_and_its_classes(run_id: str, predictor: NotingPredictor) -> None:
-    page = drop(open_page(run_id), ("tree.png", png()))
-    respond(predictor, answer("tree.png"))
-    text = shown(page.run())
-    assert "1 answered" in text
-    assert "maple\\_tree" in text
-    assert "90.0 %" in text
-    assert "Superclass: **trees** 96.0 %" in text
-    assert "What the model sees" in text
-    assert len(page.get("image")) == 2
+def test_a_card_shows_the_picture_what_the_model_sees_the_classes_and_the_superclass(run_id: str, predictor: NotingPredictor) -> None:
+    page = answered(run_id, predictor, answer("tree.png"))
+    assert "1 answered" in shown(page)
+    (card,) = cards(page)
+    (said,) = card["answers"]
+    assert card["preview"] != card["seen"]
+    assert all(card[part] for part in ("preview", "seen"))
+    assert said["bars"][0] == {"name": FIRST, "percent": 90.0, "text": "90.0 %"}
+    assert said["superclass"] == "circle 96.0 %"
 
 
 def test_one_unreadable_picture_does_not_stop_the_others(run_id: str, predictor: NotingPredictor) -> None:
-    page = drop(open_page(run_id), ("good.png", png()), ("bad.png", b"not a picture"))
-    respond(predictor, answer("good.png"), Answer("bad.png", error="This is no picture that can be read."))
-    text = shown(page.run())
-    assert "1 answered" in text
-    assert "This is no picture that can be read" in text.replace("\\", "")
-    assert not [button for button in page.button if button.label == "Ask again"]
+    page = answered(run_id, predictor, answer("good.png"), Answer("bad.png", error="This is no picture that can be read."))
+    assert "1 answered" in shown(page)
+    assert "1 could not be" in shown(page)
+    assert "This is no picture that can be read" in shown(page)
+    assert names(page) == ["good.png"]
 
 
 def test_a_process_that_died_is_told_once_and_can_be_asked_again(run_id: str, predictor: NotingPredictor) -> None:
@@ -142,209 +184,264 @@ def test_a_process_that_died_is_told_once_and_can_be_asked_again(run_id: str, pr
     predictor.of(PREDICT)[0][1].set_exception(PredictionProcessDied("The prediction process ended."))
     page.run()
     assert len(page.error) == 1
-    assert "a.png, b.png" in page.error[0].value.replace("\\", "")
-    page = press(page, "Ask again")
-    respond(predictor, answer("a.png"), answer("b.png"))
-    assert "2 answered" in shown(page.run())
+    assert "a.png, b.png" in shown(page)
+    labelled(page.button, "Ask again").click().run()
+    give(predictor, page, answer("a.png"), answer("b.png"))
     assert not page.error
+    assert names(page) == ["a.png", "b.png"]
 
 
-def test_many_pictures_are_asked_for_in_groups_and_keep_their_order(run_id: str, predictor: NotingPredictor) -> None:
-    count = pictures.FEW_PER_REQUEST + 1
-    page = drop(open_page(run_id), *((f"{number:02}.png", png()) for number in range(count)))
-    assert len(predictor.of(PREDICT)) == 2
-    respond(predictor, answer("08.png"), request=1)
-    assert f"Predicting… {count - 1} to go" in shown(page.run())
-    respond(predictor, *(answer(f"{number:02}.png") for number in range(count - 1)), request=0)
-    text = shown(page.run()).replace("\\", "")
-    assert f"{count} answered" in text
-    assert text.index("00.png") < text.index("07.png") < text.index("08.png")
+def test_many_pictures_go_in_groups_few_at_a_time(run_id: str, predictor: NotingPredictor) -> None:
+    count = FIRST_REQUEST + MAX_REQUESTS * LATER_REQUESTS
+    page = drop(open_page(run_id), *((f"{number:03}.png", png()) for number in range(count)))
+    sizes = [len(files) for (_, files, _), _ in predictor.of(PREDICT)]
+    assert sizes == [FIRST_REQUEST, LATER_REQUESTS]
+    assert f"Predicting… {count} to go" in shown(page)
+    give(predictor, page, *(answer(f"{number:03}.png") for number in range(count)))
+    assert f"{count} answered" in shown(page)
 
 
-def test_a_page_of_cards_at_a_time(run_id: str, predictor: NotingPredictor) -> None:
-    count = CARDS_A_PAGE + 3
-    page = drop(open_page(run_id), *((f"{number:02}.png", png()) for number in range(count)))
-    for request, (arguments, _) in enumerate(predictor.of(PREDICT)):
-        respond(predictor, *(answer(name) for name, _ in arguments[1]), request=request)
-    text = shown(page.run()).replace("\\", "")
-    assert "Page 1 of 2" in text
-    assert "11.png" in text
-    assert "12.png" not in text
-    assert "12.png" in shown(press(page, "Next")).replace("\\", "")
+def test_hundreds_of_answers_come_page_by_page(run_id: str, predictor: NotingPredictor) -> None:
+    page = answered(run_id, predictor, *(answer(f"{number:03}.png") for number in range(3 * PAGE_SIZE)))
+    assert names(page) == [f"{number:03}.png" for number in range(PAGE_SIZE)]
+
+
+def test_answers_are_in_the_order_of_the_files_whichever_comes_first(run_id: str, predictor: NotingPredictor) -> None:
+    page = drop(open_page(run_id), *((f"{number:02}.png", png()) for number in range(FIRST_REQUEST + 1)))
+    first, second = (future for _, future in predictor.of(PREDICT))
+    second.set_result([answer("08.png")])
+    page.run()
+    first.set_result([answer(f"{number:02}.png") for number in range(FIRST_REQUEST)])
+    assert names(page.run()) == [f"{number:02}.png" for number in range(FIRST_REQUEST + 1)]
 
 
 def test_clear_empties_the_page(run_id: str, predictor: NotingPredictor) -> None:
-    page = drop(open_page(run_id), ("tree.png", png()))
-    respond(predictor, answer("tree.png"))
-    assert "1 answered" not in shown(press(page.run(), "Clear"))
+    page = answered(run_id, predictor, answer("tree.png"))
+    labelled(page.button, "Clear").click().run()
+    assert "1 answered" not in shown(page)
+    assert page.get("file_uploader")[0].value == []
 
 
-def test_a_file_is_asked_for_once_and_its_answer_stays(run_id: str, predictor: NotingPredictor) -> None:
-    page = drop(open_page(run_id), ("tree.png", png()))
-    respond(predictor, answer("tree.png"))
-    assert "1 answered" in shown(page.run().run())
+def test_a_file_is_asked_for_once_however_often_the_page_runs(run_id: str, predictor: NotingPredictor) -> None:
+    page = answered(run_id, predictor, answer("tree.png"))
+    page.run().run()
     assert len(predictor.of(PREDICT)) == 1
+    assert "1 answered" in shown(page)
 
 
-def test_another_run_is_asked_about_the_same_pictures(checkpoints: Path, run_id: str, predictor: NotingPredictor) -> None:
-    make_run(checkpoints, run_id="other").best_weights.write_bytes(b"made")
-    page = drop(open_page(run_id), ("tree.png", png()))
-    respond(predictor, answer("tree.png"))
-    page.run().selectbox[0].set_value("other")
-    page.run()
-    assert predictor.of(PREDICT)[1][0] == (str(checkpoints / "other"), [("tree.png", png())], AS_EVALUATED)
-    respond(predictor, answer("tree.png", "rose"))
-    assert "**rose** 90.0 %" in shown(page.run())
-    page.selectbox[0].set_value(run_id)
-    assert "maple" in shown(page.run())
+def test_a_file_taken_out_of_the_uploader_leaves_the_answers(run_id: str, predictor: NotingPredictor) -> None:
+    page = answered(run_id, predictor, answer("tree.png"))
+    page.get("file_uploader")[0].set_value([])
+    assert "1 answered" not in shown(page.run())
+
+
+def test_pictures_stay_when_another_source_is_chosen(run_id: str, predictor: NotingPredictor) -> None:
+    page = answered(run_id, predictor, answer("tree.png"))
+    source = labelled(page.get("button_group"), "Where pictures come from")
+    source.set_value("Test images").run()
+    labelled(page.get("button_group"), "Where pictures come from").set_value("Files").run()
+    assert names(page) == ["tree.png"]
+
+
+def test_an_archive_is_unpacked_by_the_process_and_its_pictures_are_asked_for(run_id: str, predictor: NotingPredictor) -> None:
+    page = drop(open_page(run_id), ("many.zip", ZIP))
+    assert "Unpacking many.zip" in shown(page)
+    ((arguments, future),) = predictor.of(UNZIP)
+    assert arguments == (ZIP, "many.zip")
+    future.set_result(([("many.zip/a.png", png())], [Refusal("many.zip/b.exe", "Too large.")]))
+    give(predictor, page.run(), answer("many.zip/a.png"))
+    assert names(page) == ["many.zip/a.png"]
+    assert "many.zip/b.exe: Too large." in shown(page).replace("*", "")
+
+
+def test_an_archive_that_cannot_be_read_says_why(run_id: str, predictor: NotingPredictor) -> None:
+    page = drop(open_page(run_id), ("many.zip", ZIP))
+    predictor.of(UNZIP)[0][1].set_exception(CifarTLError("The archive is cut off or damaged."))
+    assert "The archive is cut off or damaged." in shown(page.run())
+
+
+def test_another_run_is_asked_about_the_pictures_that_are_here(checkpoints: Path, run_id: str, predictor: NotingPredictor) -> None:
+    second_run(checkpoints)
+    page = answered(run_id, predictor, answer("tree.png"))
+    labelled(page.selectbox, "Run").set_value("other").run()
+    assert predictor.of(PREDICT)[1][0][:2] == (str(checkpoints / "other"), [("tree.png", png())])
+    give(predictor, page, answer("tree.png", SECOND, FIRST))
+    assert cards(page)[0]["answers"][0]["bars"][0]["name"] == SECOND
+
+
+def test_going_back_to_a_run_shows_its_answers_without_asking_again(checkpoints: Path, run_id: str, predictor: NotingPredictor) -> None:
+    second_run(checkpoints)
+    page = answered(run_id, predictor, answer("tree.png"))
+    labelled(page.selectbox, "Run").set_value("other").run()
+    give(predictor, page, answer("tree.png"))
+    labelled(page.selectbox, "Run").set_value(run_id).run()
     assert len(predictor.of(PREDICT)) == 2
 
 
-def test_two_runs_answer_side_by_side_and_disagreements_can_come_first(checkpoints: Path, run_id: str, predictor: NotingPredictor) -> None:
-    make_run(checkpoints, run_id="other").best_weights.write_bytes(b"made")
-    page = open_page(run_id)
-    next(box for box in page.selectbox if box.label == "Beside").set_value("other")
-    page = drop(page.run(), ("same.png", png()), ("apart.png", png()))
-    respond(predictor, answer("same.png"), answer("apart.png"), request=0)
-    respond(predictor, answer("same.png"), answer("apart.png", "rose"), request=1)
-    text = shown(page.run()).replace("\\", "")
-    assert text.index("same.png") < text.index("apart.png")
-    next(box for box in page.selectbox if box.label == "Sort by").set_value(Order.DISAGREEING_FIRST)
-    text = shown(page.run()).replace("\\", "")
-    assert text.index("apart.png") < text.index("same.png")
+def two_runs(checkpoints: Path, run_id: str, predictor: NotingPredictor) -> AppTest:
+    """Two runs that agree on same.png and not on other.png, of which the second is less sure than the first."""
+    second_run(checkpoints)
+    page = drop(open_page(run_id), ("same.png", png()), ("other.png", png()))
+    give(predictor, page, answer("same.png"), answer("other.png", confidence=0.5))
+    labelled(page.selectbox, "Beside it").set_value("other").run()
+    return give(predictor, page, answer("same.png"), answer("other.png", SECOND, FIRST, confidence=0.6))
 
 
-def test_other_framing_asks_anew(run_id: str, predictor: NotingPredictor) -> None:
+def test_two_runs_answer_side_by_side(checkpoints: Path, run_id: str, predictor: NotingPredictor) -> None:
+    page = two_runs(checkpoints, run_id, predictor)
+    same, other = cards(page)
+    assert [said["run"] for said in same["answers"]] == ["First", "Other"]
+    assert [said["bars"][0]["name"] for said in other["answers"]] == [FIRST, SECOND]
+    assert (same["badge"], other["badge"]) == ("", "the runs disagree")
+    assert "the runs disagree on 1" in shown(page)
+
+
+def test_disagreement_comes_first_where_it_is_asked_for(checkpoints: Path, run_id: str, predictor: NotingPredictor) -> None:
+    page = two_runs(checkpoints, run_id, predictor)
+    assert names(page) == ["same.png", "other.png"]
+    labelled(page.selectbox, "Sort").set_value(Order.DISAGREEING).run()
+    assert names(page) == ["other.png", "same.png"]
+
+
+def test_answers_are_sorted_by_confidence(run_id: str, predictor: NotingPredictor) -> None:
+    page = answered(run_id, predictor, answer("a.png", confidence=0.5), answer("b.png", confidence=0.9), answer("c.png", confidence=0.7))
+    labelled(page.selectbox, "Sort").set_value(Order.LEAST_SURE).run()
+    assert names(page) == ["a.png", "c.png", "b.png"]
+    labelled(page.selectbox, "Sort").set_value(Order.MOST_SURE).run()
+    assert names(page) == ["b.png", "c.png", "a.png"]
+
+
+def test_an_answer_below_the_threshold_is_shown_as_unsure(run_id: str, predictor: NotingPredictor) -> None:
+    page = answered(run_id, predictor, answer("a.png", confidence=0.5))
+    labelled(page.slider, "Unsure below").set_value(50).run()
+    assert cards(page)[0]["answers"][0]["verdict"] == ""
+    labelled(page.slider, "Unsure below").set_value(51).run()
+    assert cards(page)[0]["answers"][0]["verdict"] == "unsure"
+    assert "1 unsure" in shown(page)
+
+
+def test_a_picture_unlike_the_training_images_is_none_of_the_classes_and_the_page_says_why(run_id: str, predictor: NotingPredictor) -> None:
+    page = answered(run_id, predictor, answer("odd.png", confidence=0.99, familiarity=0.004))
+    (said,) = cards(page)[0]["answers"]
+    assert said["verdict"] == "none of these"
+    assert said["note"] == "Only 0.4 % of dev images are as unlike the training images."
+    assert "1 none of these" in shown(page)
+
+
+def test_framing_and_mirror_image_go_along_with_the_question(run_id: str, predictor: NotingPredictor) -> None:
+    page = answered(run_id, predictor, answer("tree.png"))
+    labelled(page.get("button_group"), "Part of the photo").set_value(Framing.WHOLE).run()
+    labelled(page.selectbox, "Average with the mirror image").set_value("Yes").run()
+    assert predictor.of(PREDICT)[-1][0][2] == Asked(5, Framing.WHOLE, True)
+
+
+def test_questions_nobody_waits_for_any_more_are_withdrawn(run_id: str, predictor: NotingPredictor) -> None:
     page = drop(open_page(run_id), ("tree.png", png()))
-    respond(predictor, answer("tree.png"))
-    page.run().button_group(key="predict.framing").set_value(Framing.WHOLE)
-    assert "Predicting… 1 to go" in shown(page.run())
-    assert predictor.of(PREDICT)[1][0][2] == Asked(framing=Framing.WHOLE)
+    labelled(page.get("button_group"), "Part of the photo").set_value(Framing.WHOLE).run()
+    assert [future.cancelled() for _, future in predictor.of(PREDICT)] == [True, False]
 
 
-def test_pictures_of_an_archive_are_answered_and_what_is_none_is_told(run_id: str, predictor: NotingPredictor) -> None:
+def test_test_images_are_drawn_of_one_class_with_its_name(checkpoints: Path, store: ImageStore, predictor: NotingPredictor) -> None:
+    folder = make_run(checkpoints, data_fingerprint=store.info.fingerprint)
+    folder.best_weights.write_bytes(b"made")
+    page = open_page()
+    labelled(page.get("button_group"), "Where pictures come from").set_value("Test images").run()
+    labelled(page.selectbox, "Class").set_value(SECOND).run()
+    labelled(page.number_input, "Images").set_value(3).run()
+    labelled(page.button, "Draw at random").click().run()
+    ((_, files, _), _) = predictor.of(PREDICT)[0]
+    rows = [int(name.removeprefix("test image ")) for name, _ in files]
+    assert len(set(rows)) == 3
+    assert {class_names(20)[made_labels(200, 20)[row]] for row in rows} == {SECOND}
+    pixels = [np.asarray(Image.open(io.BytesIO(data))) for _, data in files]
+    assert all((image == store["test"].images_NHWC[row]).all() for image, row in zip(pixels, rows, strict=True))
+    right, wrong, other = (name for name, _ in files)
+    give(predictor, page, answer(right, SECOND, FIRST), answer(wrong), answer(other, SECOND, FIRST))
+    assert [card["badge"] for card in cards(page)] == [f"✓ is {SECOND}", f"✗ is {SECOND}", f"✓ is {SECOND}"]
+    assert "2 of 3 test images right" in shown(page)
+
+
+def test_without_the_data_set_the_page_offers_to_get_it(run_id: str, predictor: NotingPredictor) -> None:
+    page = open_page(run_id)
+    labelled(page.get("button_group"), "Where pictures come from").set_value("Test images").run()
+    assert "are not on this machine yet" in shown(page)
+    assert labelled(page.button, "Get the images")
+
+
+def test_the_camera_is_on_only_when_asked_for(run_id: str, predictor: NotingPredictor) -> None:
+    page = open_page(run_id)
+    assert not page.get("camera_input")
+    labelled(page.get("button_group"), "Where pictures come from").set_value("Camera").run()
+    assert len(page.get("camera_input")) == 1
+
+
+def explain(page: AppTest, view: str) -> AppTest:
+    labelled(page.get("button_group"), "Why").set_value(view)
+    return page.run()
+
+
+def test_the_chosen_answer_is_explained_by_a_heat_map_over_the_photo(run_id: str, predictor: NotingPredictor, checkpoints: Path) -> None:
+    page = answered(run_id, predictor, answer("tree.png"))
+    ((arguments, heat),) = predictor.of(HEAT)
+    assert arguments == (str(checkpoints / run_id), png(), Framing.CENTER, class_names(20).index(FIRST), None)
+    assert "Asking the model" in shown(page)
+    heat.set_result(np.eye(4, dtype=np.float32))
+    predictor.of(PHOTO)[0][1].set_result(jpeg(30, 20))
+    data = component(page.run(), "photo")
+    assert data["size"] == [30, 20]
+    assert data["box"] == pytest.approx([5 / 30, 0, 20 / 30, 1])
+
+
+def jpeg(width: int, height: int) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("a.png", png())
-        archive.writestr("deep/b.png", png())
-        archive.writestr("empty.png", b"")
-    page = drop(open_page(run_id), ("p.zip", buffer.getvalue()))
-    ((arguments, _),) = predictor.of(PREDICT)
-    assert [name for name, _ in arguments[1]] == ["p.zip/a.png", "p.zip/deep/b.png"]
-    assert "p.zip/empty.png" in page.error[0].value.replace("\\", "")
+    Image.new("RGB", (width, height), "olive").save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
-def test_test_images_come_with_their_true_class(checkpoints: Path, predictor: NotingPredictor) -> None:
-    store = make_store(stores_root() / ShapesSource().store_name)
-    make_run(checkpoints, run_id="r", data_fingerprint=store.info.fingerprint).best_weights.write_bytes(b"made")
-    page = open_page("r")
-    next(box for box in page.selectbox if box.label == "Class").set_value("red star")
-    page = press(page.run(), "Draw 12 at random")
-    ((arguments, _), *_) = predictor.of(PREDICT)
-    index = store.info.class_names.index("red star")
-    drawn = {int(name.removeprefix("test image ")) for arguments, _ in predictor.of(PREDICT) for name, _ in arguments[1]}
-    assert drawn <= set(np.flatnonzero(store["test"].labels_N == index).tolist())
-    assert len(drawn) == 10
-    for request, (arguments, _) in enumerate(predictor.of(PREDICT)):
-        respond(predictor, *(answer(name) for name, _ in arguments[1]), request=request)
-    assert "True class: **red star**" in shown(page.run())
+def test_evidence_for_any_class_can_be_asked_for(run_id: str, predictor: NotingPredictor) -> None:
+    page = answered(run_id, predictor, answer("tree.png"))
+    box = labelled(page.selectbox, "Evidence for")
+    assert box.options[:2] == [FIRST, SECOND]
+    assert sorted(box.options) == sorted(class_names(20))
+    box.set_value("blue star").run()
+    assert predictor.of(HEAT)[-1][0][3:] == (class_names(20).index("blue star"), None)
 
 
-def test_an_answer_below_the_limit_is_unsure_and_a_strange_picture_is_none_of_these(run_id: str, predictor: NotingPredictor) -> None:
-    page = drop(open_page(run_id), ("a.png", png()), ("b.png", png()), ("c.png", png()))
-    respond(predictor, answer("a.png"), answer("b.png", probability=0.3), answer("c.png", familiarity=0.001))
-    text = shown(page.run())
-    assert [word for word in ("Sure", "Unsure", "None of these?") if word in text] == ["Sure", "Unsure", "None of these?"]
-    assert "Only 0.1 % of dev images are as unlike the training images" in text
+def test_the_contrast_is_between_the_two_likeliest_classes_until_others_are_chosen(run_id: str, predictor: NotingPredictor) -> None:
+    page = explain(answered(run_id, predictor, answer("tree.png")), "Why this, not that")
+    assert predictor.of(HEAT)[-1][0][3:] == tuple(class_names(20).index(name) for name in (FIRST, SECOND))
+    labelled(page.selectbox, "and not").set_value("blue star").run()
+    assert predictor.of(HEAT)[-1][0][3:] == tuple(class_names(20).index(name) for name in (FIRST, "blue star"))
 
 
-# Bounds
+def test_nearest_training_images_come_with_labels_similarity_and_doubts(
+    checkpoints: Path, store: ImageStore, predictor: NotingPredictor
+) -> None:
+    folder = make_run(checkpoints, data_fingerprint=store.info.fingerprint)
+    folder.best_weights.write_bytes(b"made")
+    describe_made_run(folder)
+    make_audit(folder)
+    page = explain(answered(folder.run_id, predictor, answer("tree.png")), "Nearest images")
+    doubted = DOUBTED_TRAIN[0]
+    with np.load(folder.embeddings) as file:
+        vector_D = file["train.vectors_ND"][doubted].astype(np.float32)
+    predictor.of(EMBEDDING)[0][1].set_result(vector_D)
+    label = made_labels(200, 20)[doubted]
+    first = component(page.run(), "thumbnails")["captions"][0]
+    assert first == f"{class_names(20)[label]}\nalike 1.00\ndoubted: {class_names(20)[label + 1]}?"
+    assert "doubted by the audit" in shown(page)
 
 
-def test_files_beyond_the_number_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MAX_PICTURES", 3)
-    batch = Predictions()
-    pictures.add(batch, [(f"{n}.png", b"x") for n in range(5)])
-    assert [picture.name for picture in batch.pictures if picture.error] == ["3.png", "4.png"]
-    pictures.add(batch, [("later.png", b"x")])
-    assert "at most 3 pictures" in batch.pictures[0].error
+def test_a_run_that_has_nothing_to_compare_with_says_so(run_id: str, predictor: NotingPredictor) -> None:
+    page = explain(answered(run_id, predictor, answer("tree.png")), "Nearest images")
+    predictor.of(EMBEDDING)[0][1].set_exception(CifarTLError("The run has no embeddings."))
+    assert "The run has no embeddings." in shown(page.run())
 
 
-def test_a_file_that_is_too_large_is_refused_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MAX_FILE_MIB", 0)
-    batch = Predictions()
-    pictures.add(batch, [("large.png", b"xx"), ("empty.png", b"")])
-    assert "MiB" in batch.pictures[0].error
-    assert "empty" in batch.pictures[1].error
-    assert not batch.pictures[0].data
-
-
-def test_all_files_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MAX_BATCH_MIB", 1)
-    batch = Predictions()
-    pictures.add(batch, [(name, bytes(700_000)) for name in ("a", "b")])
-    assert [bool(picture.error) for picture in batch.pictures] == [False, True]
-    assert "together" in batch.pictures[1].error
-
-
-# What answers come to
-
-
-@pytest.mark.parametrize(
-    ("probability", "familiarity", "expected"),
-    [
-        (0.5, 0.02, Verdict.SURE),
-        (0.49, 0.02, Verdict.UNSURE),
-        (0.9, 0.019, Verdict.NONE_OF_THESE),
-        (0.9, None, Verdict.SURE),
-    ],
-)
-def test_verdicts_at_their_limits(probability: float, familiarity: float | None, expected: Verdict) -> None:
-    assert verdict(answer("a", probability=probability, familiarity=familiarity), Limits(0.5, 0.02)) is expected
-
-
-def test_what_no_dev_image_reaches_is_said_so() -> None:
-    assert unlikeness_in_words(0.0) == "More unlike the training images than any dev image"
-
-
-def test_orders() -> None:
-    made = [Picture(name, answers={"r": answer(name, probability=p)}) for name, p in (("a", 0.5), ("b", 0.9), ("c", 0.1))]
-    names = {order: "".join(picture.name for picture in ordered(made, ["r"], order)) for order in Order}
-    assert names == {
-        Order.AS_DROPPED: "abc",
-        Order.UNSURE_FIRST: "cab",
-        Order.SURE_FIRST: "bac",
-        Order.DISAGREEING_FIRST: "abc",
-    }
-
-
-def test_the_file_has_a_row_for_each_picture_and_run() -> None:
-    made = [
-        Picture("a.png", true_class="rose", answers={"r": answer("a.png"), "s": answer("a.png", "rose", 0.4)}),
-        Picture("b.png", error="The file is empty."),
-    ]
-    rows = list(csv.DictReader(io.StringIO(as_csv(table(made, ["r", "s"], Limits(0.5, 0.02))))))
-    assert [(row["file"], row["run"], row["verdict"], row["class 1"], row["problem"]) for row in rows] == [
-        ("a.png", "r", "Sure", "maple_tree", ""),
-        ("a.png", "s", "Unsure", "rose", ""),
-        ("b.png", "r", "", "", "The file is empty."),
-        ("b.png", "s", "", "", "The file is empty."),
-    ]
-    assert rows[0]["true class"] == "rose"
-    assert float(rows[1]["probability 1"]) == 0.4
-
-
-def test_heat_lies_on_the_middle_of_a_wide_photo_and_the_rest_is_dark() -> None:
-    photo = Image.new("RGB", (600, 300), (200, 200, 200))
-    heat = np.zeros((2, 2), np.float32)
-    heat[:, 0] = 1
-    lit = lit_photo(photo, heat, Framing.CENTER, 1.0)
-    assert lit.shape == (300, 600, 3)
-    assert lit[:, :140].max() == 0  # beyond the square
-    assert lit[100:200, 160:200].min() > 150
-    assert lit[100:200, 420:].max() < 60
-
-
-def test_heat_of_a_whole_photo_covers_it() -> None:
-    photo = Image.new("RGB", (600, 300), (200, 200, 200))
-    assert lit_photo(photo, np.ones((4, 4), np.float32), Framing.WHOLE, 1.0).min() == 200
+def test_a_heat_map_that_died_with_its_process_is_asked_for_again(run_id: str, predictor: NotingPredictor) -> None:
+    page = answered(run_id, predictor, answer("tree.png"))
+    predictor.of(PHOTO)[0][1].set_result(jpeg(30, 20))
+    predictor.of(HEAT)[0][1].set_exception(PredictionProcessDied("The prediction process ended."))
+    assert "The prediction process ended." in shown(page.run())
+    page.run()
+    assert len(predictor.of(HEAT)) == 2

@@ -76,9 +76,24 @@ def test_predict_answers_per_file_and_names_the_broken_one(trained, call, tmp_pa
     probabilities = [item["probability"] for item in first["classes"]]
     assert len(probabilities) == 5
     assert probabilities == sorted(probabilities, reverse=True)
+    assert len(first["superclasses"]) == 5
+    assert "familiarity" in first
     assert second["error"]
     assert "\n" not in second["error"]
     assert third["error"]
+
+
+def test_predict_frames_and_mirrors_as_asked(trained, call, tmp_path):
+    wide = np.full((20, 80, 3), 255, np.uint8)
+    wide[5:15, 35:42] = (200, 0, 0)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    answers = []
+    for options in ([], ["--framing", "whole"], ["--average-flips"]):
+        done = call("predict", trained["run_id"], str(tmp_path / "wide.png"), "--json", *options)
+        assert done.returncode == 0, done.stderr
+        answers.append(json.loads(done.stdout)["files"][0]["classes"])
+    assert answers[0] != answers[1]
+    assert answers[0] != answers[2]
 
 
 def test_predict_fails_when_no_file_answers(trained, call, tmp_path):
@@ -129,6 +144,9 @@ def test_a_shrunk_run_has_the_map_of_the_whole_one_and_nearly_its_embeddings(tra
     length = np.linalg.norm(embeddings.splits["train"].vectors_ND.astype(np.float32), axis=1)
     assert 0.5 < np.mean(length**2) < 1.2
     assert small.embeddings.stat().st_size < 0.3 * whole.embeddings.stat().st_size
+    all_embeddings = load_embeddings(whole.embeddings)
+    assert np.array_equal(embeddings.axes.axes_FD, all_embeddings.axes.axes_FD)
+    assert np.array_equal(embeddings.dev_unlikeness_N, all_embeddings.dev_unlikeness_N)
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", ".hidden", "a b"])

@@ -60,6 +60,15 @@ def test_it_answers_for_a_picture():
     assert not answer.error
     assert len(answer.classes) == 5
     assert sum(item.probability for item in answer.classes) <= 1 + 1e-6
+    assert answer.familiarity == 0  # noise is like nothing it knows
+
+
+def test_it_knows_how_unlike_its_dev_images_are():
+    found = load_embeddings(DEMO.embeddings)
+    assert found.axes
+    assert found.dev_unlikeness_N is not None
+    assert len(found.dev_unlikeness_N) == len(load_evaluation(DEMO.evaluation_of("dev")))
+    assert found.axes.axes_FD.shape == (1280, 64)
 
 
 def test_every_view_of_explore_has_what_it_needs():

@@ -20,6 +20,7 @@ from cifar_tl.evaluation.arrays import load_evaluation
 from cifar_tl.evaluation.describe import describe_run, describe_trained, described_images
 from cifar_tl.evaluation.embedding_map import first_map
 from cifar_tl.evaluation.embeddings import PCA, TSNE, load_embeddings, load_map, save_map
+from cifar_tl.inference import Predictor
 from cifar_tl.paths import PROJECT_ROOT, RunFolder
 from cifar_tl.runs import launcher, pack, trash
 from cifar_tl.runs.events import Completed, Phase
@@ -113,6 +114,21 @@ def test_embeddings_made_later_from_the_folder_are_those_of_the_run(done):
     again = load_evaluation(folder.evaluation_of("train")).probabilities_NC.astype(np.float32)
     assert again == pytest.approx(answers.probabilities_NC.astype(np.float32), abs=2e-3)
     assert {progress.phase for progress in told} >= {"Answers for training images", "Embeddings of test images"}
+
+
+def test_a_stored_image_given_as_a_new_picture_is_placed_where_it_is_already(done):
+    folder, _ = done
+    embeddings = load_embeddings(folder.embeddings)
+    test = embeddings.splits["test"].taken(np.arange(20))
+    placed = Predictor.from_run(folder.path).embedded(np.array(prepare("shapes")["test"].images_NHWC[test.rows_N]))
+    assert placed == pytest.approx(test.vectors_ND.astype(np.float32), abs=0.05)
+
+
+def test_what_new_pictures_are_compared_with_is_of_dev(done):
+    folder, tested = done
+    found = load_embeddings(folder.embeddings).dev_unlikeness_N
+    assert len(found) == len(tested.prepared.splits.dev)
+    assert 0 < found.min() < found.max() < 1
 
 
 def test_nearest_training_images_are_mostly_of_the_same_class(done):

@@ -179,6 +179,7 @@ def test_progressive_resizing_and_flip_averaging_train_and_predict_alike(tmp_pat
     test = load_evaluation(folder.evaluation_of("test"))
     store = prepare("shapes")
     predictor = Predictor.from_run(folder.path)
+    predictor.temperature = 1.0  # evaluations are kept as the network says them
     probabilities = predictor.probabilities(store["test"].images_NHWC[test.rows_N[:32]])
     assert np.allclose(probabilities, test.probabilities_NC[:32].astype(np.float32), atol=2e-3)
     mirrored = predictor.probabilities(store["test"].images_NHWC[test.rows_N[:32], :, ::-1])
@@ -439,6 +440,7 @@ def test_a_prediction_of_a_stored_image_is_what_evaluation_said(tmp_path):
     _, _, folder = run(small(), tmp_path)
     test = load_evaluation(folder.evaluation_of("test"))
     predictor = Predictor.from_run(folder.path)
+    predictor.temperature = 1.0  # evaluations are kept as the network says them
     images = prepare("shapes")["test"].images_NHWC[test.rows_N[:50]]
     probabilities = predictor.probabilities(np.ascontiguousarray(images))
     assert np.abs(probabilities - test.probabilities_NC[:50].astype(np.float32)).max() < 0.01

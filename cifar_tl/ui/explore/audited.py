@@ -3,7 +3,8 @@
 import numpy as np
 
 from cifar_tl.errors import CifarTLError
-from cifar_tl.evaluation.suspicion.result import SPLITS, TRAIN, Suspicion
+from cifar_tl.evaluation.embeddings import SplitVectors
+from cifar_tl.evaluation.suspicion.result import SPLITS, Suspicion
 from cifar_tl.evaluation.suspicion.state import AuditStatus, audit_state
 from cifar_tl.runs.store import RunManifest
 from cifar_tl.ui.audits import audit_in, audit_of
@@ -25,10 +26,15 @@ def doubted_labels(explored: Explored) -> np.ndarray | None:
     return np.isin(explored.evaluation.rows_N, found.labels.row_n[in_split])
 
 
-def doubted_training_rows(run_id: str, manifest: RunManifest) -> set[int]:
-    """Rows of the store's train split whose label is doubted; none where nobody has looked."""
+def suggested_labels(run_id: str, manifest: RunManifest, images: SplitVectors) -> dict[int, str] | None:
+    """Of these images, by row, the class that the audit suggests in place of a doubted label; None where nobody has looked."""
     found = _found_of(run_id, manifest)
-    return set() if found is None else set(found.labels.row_n[found.labels.split_n == TRAIN].tolist())
+    if found is None:
+        return None
+    labels = found.labels
+    is_here_n = (labels.split_n == SPLITS.index(images.store_split)) & np.isin(labels.row_n, images.rows_N)
+    pairs = zip(labels.row_n[is_here_n], labels.suggested_n[is_here_n], strict=True)
+    return {int(row): manifest.class_names[suggested] for row, suggested in pairs}
 
 
 def _found(explored: Explored) -> Suspicion | None:

@@ -1,21 +1,21 @@
-"""The Predict page: drop pictures, see what a run's best weights say of each, or what two runs say, and why.
+"""The Predict page: hand over pictures, see what one run or two say of each, and why.
 
-The work is done by the prediction process (`ui.predict.batch` hands it over); the page polls and never waits.
+The work is done by the prediction process (`ui.prediction_batch` hands it over); the page polls and never waits.
 """
 
 import streamlit as st
 
-from cifar_tl.answers import Asked, Framing
 from cifar_tl.paths import run_folder
 from cifar_tl.runs.summary import RunSummary
-from cifar_tl.ui import cached, state
-from cifar_tl.ui.predict import batch as pictures
-from cifar_tl.ui.predict.incoming import show_incoming
-from cifar_tl.ui.predict.results import show_results
-from cifar_tl.ui.widgets import page_boundary, run_labels, run_picker
+from cifar_tl.ui import cached, prediction_batch, state
+from cifar_tl.ui.predict.choosing import Chosen, choose
+from cifar_tl.ui.predict.detail import show_detail
+from cifar_tl.ui.predict.gallery import answered, show_gallery, tell_problems, toolbar
+from cifar_tl.ui.predict.sources import FORMATS, take_pictures
+from cifar_tl.ui.widgets import page_boundary, plain
 
 POLL_SECONDS = 0.4
-_FLIPS: dict[str, bool | None] = {"As evaluated": None, "Yes": True, "No": False}
+_COLUMNS = (3, 2)  # widths of the answers and of the explanation of one
 
 
 def page() -> None:
@@ -25,56 +25,14 @@ def page() -> None:
     if not usable:
         _nothing_to_predict_with(runs)
         return
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        run = run_picker(usable)
-        assert run is not None
-        other = _other_picker([other for other in usable if other.run_id != run.run_id])
-        asked = _options()
-    if run.status.is_active:
+    chosen = choose(usable)
+    if any(run.status.is_active for run in chosen.runs):
         st.caption(":material/sync: This run still trains. The answers come from its best weights so far.")
     batch = state.predictions()
-    show_incoming(batch, run.run_id)
-    chosen = [run, *([other] if other else [])]
-    pictures.ask(batch, [run_folder(one.run_id) for one in chosen], asked)
-    is_waiting = bool(batch.requests)
-    st.fragment(_results, run_every=POLL_SECONDS if is_waiting else None)(batch, _names(chosen), was_waiting=is_waiting)
-
-
-def _other_picker(others: list[RunSummary]) -> RunSummary | None:
-    if not others:
-        return None
-    labels, by_id = run_labels(others), {run.run_id: run for run in others}
-    chosen = st.selectbox(
-        "Beside",
-        list(by_id),
-        index=None,
-        format_func=lambda run_id: labels.get(run_id, run_id),
-        placeholder="No second run",
-        key="predict.other",
-        help="A second run that answers for the same pictures.",
-    )
-    return by_id.get(chosen) if chosen else None
-
-
-def _names(runs: list[RunSummary]) -> dict[str, str]:
-    labels = run_labels(runs)
-    return {run.run_id: labels[run.run_id] for run in runs}
-
-
-def _options() -> Asked:
-    with st.popover("Options", icon=":material/tune:", width="content"):
-        framing = st.segmented_control(
-            "A picture that is no square",
-            list(Framing),
-            default=Framing.CENTER,
-            required=True,
-            key="predict.framing",
-            help="Its middle, as training images of a folder are cut, or the whole of it with white beside.",
-        )
-        flips = st.segmented_control(
-            "Average with the mirror image", list(_FLIPS), default="As evaluated", required=True, key="predict.flips"
-        )
-    return Asked(framing=Framing(framing), average_flips=_FLIPS[flips])
+    take_pictures(batch, run_folder(chosen.runs[0].run_id))
+    prediction_batch.advance(batch, chosen.questions)
+    is_waiting = prediction_batch.is_waiting(batch, chosen.questions)
+    st.fragment(_results, run_every=POLL_SECONDS if is_waiting else None)(batch, chosen, was_waiting=is_waiting)
 
 
 def _nothing_to_predict_with(runs: list[RunSummary]) -> None:
@@ -94,21 +52,38 @@ def _nothing_to_predict_with(runs: list[RunSummary]) -> None:
 
 
 @page_boundary()  # a fragment's own rerun does not pass through the page's
-def _results(batch: state.Predictions, names: dict[str, str], *, was_waiting: bool) -> None:
-    pictures.collect(batch)
-    if was_waiting and not batch.requests:
-        st.rerun()  # the whole page, once: ends the refreshing
-    if batch.requests:
-        asked = sum(not picture.error for picture in batch.pictures) * len(names)
-        waiting = sum(len(request.pictures) for request in batch.requests)
-        st.progress(
-            1 - waiting / max(asked, waiting),
-            text=f"Predicting… {waiting:,} to go. The first picture takes longer: the model is loaded.",
-        )
-    if not batch.pictures:
-        st.caption("Drop one picture or many. Each is answered on its own: one that cannot be read does not stop the others.")
+def _results(batch: state.Predictions, chosen: Chosen, *, was_waiting: bool) -> None:
+    prediction_batch.advance(batch, chosen.questions)
+    is_waiting = prediction_batch.is_waiting(batch, chosen.questions)
+    if is_waiting != was_waiting:
+        st.rerun()  # the whole page, once: begins or ends the refreshing
+    _progress(batch, chosen)
+    tell_problems(batch, chosen)
+    items = answered(batch, chosen)
+    if not items:
+        if not is_waiting:
+            st.caption(
+                f"Drop pictures ({FORMATS}), as many as you like. Each is answered on its own: one that cannot be read does not stop the others. "
+                "They stay on this machine and are not kept."
+            )
         return
-    show_results(batch, names)
+    rule, order = toolbar(batch, items, chosen)
+    left, right = st.columns(_COLUMNS, gap="medium")
+    with left:
+        item = show_gallery(batch, items, chosen, rule, order)
+    with right:
+        picture = next(picture for picture in batch.pictures if picture.number == item.number)
+        show_detail(item, picture, chosen, rule)
+
+
+def _progress(batch: state.Predictions, chosen: Chosen) -> None:
+    for archive in batch.archives:
+        st.caption(f":material/folder_zip: Unpacking {plain(archive.name)}…")
+    to_go = prediction_batch.missing(batch, chosen.questions)
+    if to_go:
+        done = len(batch.pictures) * len(chosen.questions) - to_go
+        note = "" if done else " The first picture takes longer: the model is loaded."
+        st.progress(done / (done + to_go), text=f"Predicting… {to_go:,} to go.{note}")
 
 
 if __name__ == "__main__":

@@ -1,110 +1,125 @@
-"""What an answer comes to: sure, unsure, or a picture unlike all that the run has learned from. And in which order to look. Pure."""
+"""What to make of answers: sure, unsure, or none of the classes; in which order to show them; all of them as a table. Pure functions.
+
+M questions: answers of two runs on the same picture are judged each by itself.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from cifar_tl.answers import Answer
-from cifar_tl.ui.state import Picture
+from cifar_tl.ui.explore.parts import Table
+from cifar_tl.ui.widgets import percent
 
-TOP = 5
-Table = dict[str, list[Any]]
+TOP_CLASSES = 5
 
 
 class Verdict(StrEnum):
-    SURE = "Sure"
-    UNSURE = "Unsure"
-    NONE_OF_THESE = "None of these?"
+    SURE = "sure"
+    UNSURE = "unsure"
+    NONE = "none of these"
 
 
 class Order(StrEnum):
-    AS_DROPPED = "As dropped"
-    UNSURE_FIRST = "Least sure first"
-    SURE_FIRST = "Surest first"
-    DISAGREEING_FIRST = "Disagreeing first"
+    DROPPED = "As dropped"
+    MOST_SURE = "Most confident first"
+    LEAST_SURE = "Least confident first"
+    DISAGREEING = "Disagreement first"
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Fractions. `sure`: probability from which an answer counts as sure. `familiar`: share of dev images that may be called none of these."""
+class Rule:
+    """When an answer is shown as unsure, and when a picture counts as none of the classes.
 
-    sure: float
-    familiar: float
+    `least_confidence`: of the likeliest class. `least_familiarity`: share of dev images that are at least as unlike the training images;
+    about that share of pictures of known kinds is turned away wrongly.
+    """
 
-
-def verdict(answer: Answer, limits: Limits) -> Verdict:
-    if answer.familiarity is not None and answer.familiarity < limits.familiar:
-        return Verdict.NONE_OF_THESE
-    return Verdict.SURE if answer.classes and answer.classes[0].probability >= limits.sure else Verdict.UNSURE
+    least_confidence: float
+    least_familiarity: float
 
 
-def unlikeness_in_words(familiarity: float) -> str:
-    """How rare a picture as unlike the training images is among dev images."""
-    if familiarity <= 0:
-        return "More unlike the training images than any dev image"
-    return f"Only {100 * familiarity:.1f} % of dev images are as unlike the training images"
+@dataclass(frozen=True)
+class Answered:
+    """One picture and what each question gave, in their order; None where the answer has not come."""
+
+    number: int
+    name: str
+    true_class: str | None
+    answers_M: tuple[Answer | None, ...]
+
+    @property
+    def good_answers(self) -> list[Answer]:
+        return [answer for answer in self.answers_M if answer is not None and not answer.error]
+
+    @property
+    def is_right_M(self) -> tuple[bool | None, ...]:
+        """Of each answer whether it is the true class; None where there is none to compare."""
+        known = self.true_class is not None
+        return tuple(
+            answer.classes[0].class_name == self.true_class if known and answer and answer.classes else None for answer in self.answers_M
+        )
+
+    @property
+    def disagrees(self) -> bool:
+        return len({answer.classes[0].class_name for answer in self.good_answers if answer.classes}) > 1
 
 
-def answered(pictures: Sequence[Picture], run_ids: Sequence[str]) -> list[Picture]:
-    """Those of which every one of these runs has said something."""
-    return [picture for picture in pictures if all(run_id in picture.answers for run_id in run_ids) and not _error(picture, run_ids)]
+def confidence(answer: Answer) -> float:
+    """Probability of the likeliest class."""
+    return answer.classes[0].probability if answer.classes else 0.0
 
 
-def ordered(pictures: Sequence[Picture], run_ids: Sequence[str], order: Order) -> list[Picture]:
-    """All of them answered by these runs. Equal ones stay as they were dropped."""
-    if order is Order.AS_DROPPED:
-        return list(pictures)
-    if order is Order.DISAGREEING_FIRST:
-        return sorted(pictures, key=lambda picture: len({_best(picture, run_id)[0] for run_id in run_ids}), reverse=True)
-    return sorted(pictures, key=lambda picture: _best(picture, run_ids[0])[1], reverse=order is Order.SURE_FIRST)
+def verdict(answer: Answer, rule: Rule) -> Verdict:
+    """Unfamiliar goes before unsure: a model may be very sure of what it has never seen."""
+    if answer.familiarity is not None and answer.familiarity < rule.least_familiarity:
+        return Verdict.NONE
+    return Verdict.UNSURE if confidence(answer) < rule.least_confidence else Verdict.SURE
 
 
-def failures(pictures: Sequence[Picture], run_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Names by reason: damaged weights or a dead process are told once, not for each picture."""
-    names: dict[str, list[str]] = {}
-    for picture in pictures:
-        if reason := _error(picture, run_ids):
-            names.setdefault(reason, []).append(picture.name)
-    return names
+def familiarity_in_words(familiarity: float | None) -> str:
+    """0.004 -> "Only 0.4 % of dev images are as unlike the training images."; empty where nothing is known."""
+    if familiarity is None:
+        return ""
+    if familiarity < 0.0005:
+        return "No dev image is as unlike the training images."
+    return f"Only {100 * familiarity:.1f} % of dev images are as unlike the training images."
 
 
-def _error(picture: Picture, run_ids: Sequence[str]) -> str:
-    return picture.error or next(
-        (picture.answers[run_id].error for run_id in run_ids if run_id in picture.answers and picture.answers[run_id].error), ""
-    )
+def ordered(items: Sequence[Answered], order: Order) -> list[Answered]:
+    """Equal ones stay in the order in which they were dropped. Confidence is the mean of what was answered."""
+    if order is Order.DROPPED:
+        return list(items)
+    sign = 1 if order is Order.LEAST_SURE else -1
+    return sorted(items, key=lambda item: (order is Order.DISAGREEING and not item.disagrees, sign * _mean_confidence(item)))
 
 
-def _best(picture: Picture, run_id: str) -> tuple[str, float]:
-    classes = picture.answers[run_id].classes
-    return (classes[0].class_name, classes[0].probability) if classes else ("", 0.0)
+def _mean_confidence(item: Answered) -> float:
+    answers = item.good_answers
+    return sum(map(confidence, answers)) / len(answers) if answers else 0.0
 
 
-def table(pictures: Sequence[Picture], run_ids: Sequence[str], limits: Limits) -> Table:
-    """For a spreadsheet: a row for each picture and run, those that could not be answered too."""
-    ranks = range(1, TOP + 1)
-    names = ("file", "true class", "run", "verdict", *(f"{what} {rank}" for rank in ranks for what in ("class", "probability")))
-    found: Table = {name: [] for name in (*names, "superclass", "superclass probability", "familiarity", "problem")}
-    for picture in pictures:
-        for run_id in run_ids:
-            answer = picture.answers.get(run_id, Answer(picture.name, error=picture.error))
-            for name, value in zip(found, _row(picture, run_id, answer, limits), strict=True):
-                found[name].append(value)
-    return found
+def as_table(items: Sequence[Answered], run_ids_M: Sequence[str], rule: Rule) -> Table:
+    """A row for each picture and run: what a spreadsheet or another program needs. Probabilities in percent."""
+    rows = [_row(item, run_id, answer, rule) for item in items for run_id, answer in zip(run_ids_M, item.answers_M, strict=True) if answer]
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {"Picture": []}
 
 
-def _row(picture: Picture, run_id: str, answer: Answer, limits: Limits) -> list[Any]:
-    classes: list[Any] = [value for ranked in answer.classes[:TOP] for value in (ranked.class_name, round(ranked.probability, 6))]
-    group = answer.superclasses[0] if answer.superclasses else None
-    return [
-        picture.name,
-        picture.true_class,
-        run_id,
-        "" if answer.error else str(verdict(answer, limits)),
-        *classes,
-        *[""] * (2 * TOP - len(classes)),
-        group.superclass_name if group else "",
-        round(group.probability, 6) if group else "",
-        "" if answer.familiarity is None else round(answer.familiarity, 4),
-        answer.error,
-    ]
+def _row(item: Answered, run_id: str, answer: Answer, rule: Rule) -> dict[str, object]:
+    row: dict[str, object] = {"Picture": item.name, "Run": run_id, "True class": item.true_class or ""}
+    for place in range(TOP_CLASSES):
+        ranked = answer.classes[place] if place < len(answer.classes) else None
+        row[f"Class {place + 1}"] = ranked.class_name if ranked else ""
+        row[f"Probability {place + 1} (%)"] = _number(ranked.probability if ranked else None)
+    superclass = answer.superclasses[0] if answer.superclasses else None
+    row["Superclass"] = superclass.superclass_name if superclass else ""
+    row["Superclass probability (%)"] = _number(superclass.probability if superclass else None)
+    row["Verdict"] = "" if answer.error else str(verdict(answer, rule))
+    row["Dev images as unlike (%)"] = _number(answer.familiarity)
+    row["Problem"] = answer.error
+    return row
+
+
+def _number(fraction: float | None) -> float | str:
+    value = percent(fraction)
+    return "" if value is None else value
