@@ -148,6 +148,11 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def exports(self) -> Path:
+        """What was made of the model to be used elsewhere: one folder for each kind."""
+        return self.path / "exports"
+
+    @property
     def evaluation(self) -> Path:
         return self.path / "evaluation"
 

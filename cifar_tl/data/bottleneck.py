@@ -18,7 +18,7 @@ from cifar_tl.data.decode import filled_to_square, framed, to_square
 
 # A larger photo is first made this many times as large as the square by the usual filter, which at that size blurs what the square cannot
 # hold anyway: 0.7 ms instead of 3, and enlarged images come back within 0.13 of 255 grey levels instead of 0.01.
-_MOST_TIMES = 2
+MOST_TIMES = 2
 
 
 def closest_square(image: Image.Image, resolution: int, framing: Framing = Framing.CENTER) -> np.ndarray:
@@ -27,7 +27,7 @@ def closest_square(image: Image.Image, resolution: int, framing: Framing = Frami
     width, height = box[2] - box[0], box[3] - box[1]
     if width < size[0] or height < size[1]:
         return to_square(image, resolution, framing)
-    large = (min(width, _MOST_TIMES * size[0]), min(height, _MOST_TIMES * size[1]))
+    large = (min(width, MOST_TIMES * size[0]), min(height, MOST_TIMES * size[1]))
     pixels = np.asarray(image.resize(large, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0), np.float32)
     rows = (_reducer(large[1], size[1]) @ pixels.reshape(large[1], -1)).reshape(size[1], large[0], 3)
     reduced = np.matmul(_reducer(large[0], size[0]), rows)

@@ -17,7 +17,16 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from cifar_tl.config import BUNDLED_BACKBONE
 from cifar_tl.errors import WeightsUnavailable
-from cifar_tl.models.catalog import TIMM_PREFIX, Backbone, Weights, backbone, find_weights, weights_on_disk, weights_path
+from cifar_tl.models.catalog import (
+    BUNDLED_ARCHITECTURE,
+    TIMM_PREFIX,
+    Backbone,
+    Weights,
+    backbone,
+    find_weights,
+    weights_on_disk,
+    weights_path,
+)
 from cifar_tl.models.fused import fuse_batch_norm
 from cifar_tl.models.stages import Stages, split_into_stages
 from cifar_tl.models.weights import DownloadProgress, load_state
@@ -182,23 +191,27 @@ def build_classifier(
     name of published weights, or "none" for random ones. `progress(done, total)` hears of a download's bytes.
     Raises UnknownBackbone, WeightsUnavailable.
     """
-    entry = backbone(name)
-    if entry.source == "timm":
-        model, mean, std = _timm_model(entry, weights, image_size)
-    else:
-        chosen = None if weights == "none" else find_weights(entry, weights)
-        if chosen is None and weights != "none":
-            raise WeightsUnavailable(f"{name} has no weights named {weights!r}.")
-        build = _bundled_model if entry.source == "bundled" else _torchvision_model
-        model, mean, std = build(entry, chosen, image_size, progress)
+    model, mean, std = build_backbone(name, weights=weights, image_size=image_size, progress=progress)
     return Classifier(split_into_stages(model), num_classes, dropout, mean, std)
 
 
 _Built = tuple[nn.Module, Channels, Channels]
 
 
+def build_backbone(name: str, *, weights: str, image_size: int, progress: DownloadProgress | None = None) -> _Built:
+    """(the library's own network, mean and std of its input). A classifier made of it shares its tensors. Raises as `build_classifier`."""
+    entry = backbone(name)
+    if entry.source == "timm":
+        return _timm_model(entry, weights, image_size)
+    chosen = None if weights == "none" else find_weights(entry, weights)
+    if chosen is None and weights != "none":
+        raise WeightsUnavailable(f"{name} has no weights named {weights!r}.")
+    build = _bundled_model if entry.source == "bundled" else _torchvision_model
+    return build(entry, chosen, image_size, progress)
+
+
 def _bundled_model(entry: Backbone, weights: Weights | None, _image_size: int, progress: DownloadProgress | None) -> _Built:
-    model = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
+    model = timm.create_model(BUNDLED_ARCHITECTURE, num_classes=1000)
     if weights:
         # The package names its 296 tensors differently, but in the order in which timm has them.
         ours, theirs = model.state_dict(), load_state(entry, weights, progress)

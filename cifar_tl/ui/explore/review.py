@@ -22,6 +22,7 @@ _LARGE_PIXELS = 192
 _PROBLEM = "suspicious.problem"  # session key: why the last decision could not be kept
 _WANTED = "suspicious.wanted"  # session key: name of the image to go to
 _PRESENT = "suspicious.present"  # session key: the list and the image that the panel shows
+_STEPS = "suspicious.steps"  # session key: how often something was decided or taken back
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ def _decide(explored: Explored, listed: Listed, verdict: Verdict, label: str) ->
     except CifarTLError as error:
         st.session_state[_PROBLEM] = error
         return
+    _count_step()
     if listed.shown is Shown.ALL:
         listed.moved(listed.at + 1)
 
@@ -173,13 +175,14 @@ def _go(listed: Listed, at: int) -> None:
 
 
 def undo_button(explored: Explored, corrections: Corrections) -> None:
+    # A key that never comes back: for a moment the browser shows the former button too, and one press would take two decisions back.
     st.button(
         "Undo",
         icon=":material/undo:",
         shortcut="U",
         disabled=not corrections.decisions,
         help="Takes back the last decision about these data.",
-        key=f"suspicious.undo.{len(corrections.decisions)}",
+        key=f"suspicious.undo.{st.session_state.get(_STEPS, 0)}",
         on_click=_undo,
         args=(explored,),
     )
@@ -192,8 +195,13 @@ def _undo(explored: Explored) -> None:
     except CifarTLError as error:
         st.session_state[_PROBLEM] = error
         return
+    _count_step()
     if taken_back is not None:
         Listed.want(f"{taken_back.split}.{taken_back.row}")
+
+
+def _count_step() -> None:
+    st.session_state[_STEPS] = int(st.session_state.get(_STEPS, 0)) + 1
 
 
 def pixels_of(explored: Explored, places: Sequence[Place]) -> np.ndarray:
