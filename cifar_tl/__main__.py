@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from cifar_tl.answers import Framing
 from cifar_tl.errors import CifarTLError, SettingsError
+from cifar_tl.export.report import Kind
 from cifar_tl.paths import RunFolder
 from cifar_tl.presets import PRESETS
 from cifar_tl.settings import Setting, settings
@@ -52,6 +53,15 @@ def build_parser() -> argparse.ArgumentParser:
     audit = _add(commands, "audit", "look for wrong labels, duplicates and outliers in the data of a run")
     audit.add_argument("run_id")
     audit.add_argument("--lock-file", type=int, default=None, help=argparse.SUPPRESS)
+    export = _add(commands, "export", "write the model for use elsewhere: ONNX, safetensors with a model card, or a web page")
+    export.add_argument("run_id")
+    export.add_argument("--kind", choices=[kind.value for kind in Kind], default=Kind.ONNX.value, help="[onnx]")
+    export.add_argument("--to", metavar="FOLDER", help="a new folder; by default one in the run's own")
+    export.add_argument("--int8", action="store_true", help="an ONNX file of 8 bits besides")
+    export.add_argument("--bare", action="store_true", help="ONNX without the preprocessing inside")
+    export.add_argument(
+        "--inline-runtime", metavar="DIR", help="an unpacked npm package onnxruntime-web: the web page carries it and needs no network"
+    )
     shrink = _add(commands, "shrink", "copy a completed run into a folder small enough to be handed on")
     shrink.add_argument("run_id")
     shrink.add_argument("name", help="of the copy, which is a run like any other")

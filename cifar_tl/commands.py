@@ -20,6 +20,7 @@ from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data import sources
 from cifar_tl.errors import ImageUnreadable, RunInvalid, SettingsError
 from cifar_tl.evaluation.embeddings import is_described, load_embeddings, load_map
+from cifar_tl.export.report import ExportOptions, Kind, export_folder
 from cifar_tl.models import catalog
 from cifar_tl.paths import RunFolder
 from cifar_tl.presets import preset
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
         "evaluate": evaluate,
         "describe": describe,
         "audit": audit,
+        "export": export,
         "shrink": shrink,
         "pack": pack,
         "unpack": unpack,
@@ -277,6 +279,22 @@ def audit(options: argparse.Namespace) -> int:
     }
     _say(options, ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items()))
     return _finish(options, {"run_id": folder.run_id} | counts)
+
+
+def export(options: argparse.Namespace) -> int:
+    folder = store.find_run(options.run_id)
+    from cifar_tl.export.run import export_run
+
+    asked = ExportOptions(Kind(options.kind), not options.bare, options.int8, options.inline_runtime or "")
+    target = Path(options.to) if options.to else export_folder(folder, asked.kind)
+    with _SourceBar() as bar:
+        report = export_run(folder, asked, progress=bar.show, target=target)
+    for parity in report.parities:
+        _say(options, parity.in_words)
+    for line in report.refused:
+        _say(options, line)
+    _say(options, f"{target}: {', '.join(report.files)}")
+    return _finish(options, {"run_id": report.run_id, "folder": str(target), **asdict(report)})
 
 
 def shrink(options: argparse.Namespace) -> int:

@@ -53,6 +53,8 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("cifar_tl.training.inputs", 3),
     ("cifar_tl.training.plan", 3),
     ("cifar_tl.explain", 4),
+    ("cifar_tl.export.report", 1),
+    ("cifar_tl.export", 4),
     ("cifar_tl.inference", 3),
     ("cifar_tl.shrink", 3),
     ("cifar_tl.evaluation.audit", 4),
@@ -66,7 +68,7 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("cifar_tl", 0),
     ("app", 6),
 )
-PACKAGES = {"cifar_tl", *(f"cifar_tl.{name}" for name in ("data", "models", "training", "evaluation"))}
+PACKAGES = {"cifar_tl", *(f"cifar_tl.{name}" for name in ("data", "models", "training", "evaluation", "export"))}
 TORCH_FAMILY = {"torch", "torchvision", "timm", "accelerate", "safetensors"}
 # Level 5 has two sides that do not know each other; the dashboard's side sees nothing that needs torch.
 UI_MAY_USE_LEVELS = {0, 1}

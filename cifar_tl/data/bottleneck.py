@@ -29,13 +29,13 @@ def closest_square(image: Image.Image, resolution: int, framing: Framing = Frami
         return to_square(image, resolution, framing)
     large = (min(width, MOST_TIMES * size[0]), min(height, MOST_TIMES * size[1]))
     pixels = np.asarray(image.resize(large, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0), np.float32)
-    rows = (_reducer(large[1], size[1]) @ pixels.reshape(large[1], -1)).reshape(size[1], large[0], 3)
-    reduced = np.matmul(_reducer(large[0], size[0]), rows)
+    rows = (reducer(large[1], size[1]) @ pixels.reshape(large[1], -1)).reshape(size[1], large[0], 3)
+    reduced = np.matmul(reducer(large[0], size[0]), rows)
     return filled_to_square(np.clip(np.rint(reduced), 0, 255).astype(np.uint8), resolution)
 
 
 @lru_cache(maxsize=64)
-def _reducer(many: int, few: int) -> np.ndarray:
+def reducer(many: int, few: int) -> np.ndarray:
     """float32 few x many: the least-squares inverse of enlarging a row of `few` pixels to `many`, as Pillow and torch enlarge it."""
     impulses = [Image.fromarray(row[None]).resize((many, 1), Image.Resampling.BICUBIC) for row in np.eye(few, dtype=np.float32)]
     inverse: np.ndarray = np.linalg.pinv(np.stack([np.asarray(impulse)[0] for impulse in impulses], 1)).astype(np.float32)
