@@ -1,8 +1,7 @@
-"""The dashboard: page config, the navigation table and what is served beside the pages. Start it with `streamlit run app.py`.
+"""The dashboard: page config and the navigation table, nothing else. Start it with `streamlit run app.py`.
 
-This file goes by three names, so everything happens under a guard, and Streamlit itself is imported only there:
-Streamlit imports it once as `app`, to serve the application it finds in it, and runs it as `__main__` for each page;
-the prediction process imports it as `__mp_main__` (see `cifar_tl/ui/predictor.py`).
+The prediction process imports this file as `__mp_main__` (see `cifar_tl/ui/predictor.py`); Streamlit runs it as
+`__main__`. So everything happens under the guard, and Streamlit itself is imported only there.
 """
 
 
@@ -31,11 +30,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-elif __name__ == "app":
-    import os
-
-    from streamlit import App
-
-    from cifar_tl.http.serving import routes
-
-    app = App(__file__, routes=routes(os.environ))

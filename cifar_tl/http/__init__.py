@@ -6,7 +6,7 @@
     predictions.py   those pictures to the prediction process and its answers back, without blocking the dashboard
     schemas.py       what JSON comes back
     api.py           the paths
-    serving.py       all of it as routes for app.py
+    serving.py       all of it as routes for serve.py
 
 Never imports the engine: like the pages, it asks the prediction process.
 """

@@ -63,7 +63,7 @@ def pages_process() -> PredictionProcess:
     return cached.predictor()
 
 
-def make_api(process: Callable[[], PredictionProcess] = pages_process) -> FastAPI:
+def make_api(process: Callable[[], PredictionProcess]) -> FastAPI:
     """The application, to be mounted at /api."""
     api = FastAPI(
         title="Transfer learning",

@@ -77,24 +77,29 @@ def _too_large(most_bytes: int) -> HTTPException:
 class _Parts(MultiPartParser):
     """Starlette's parser takes a body that is cut off for a whole one; this one knows whether the last boundary came."""
 
-    is_whole = False
+    def __init__(self, request: Request) -> None:
+        body = self._whole(_bounded(request, MAX_BODY_BYTES))
+        super().__init__(request.headers, body, max_files=MAX_FILES, max_fields=MAX_FILES, max_part_size=_MOST_FIELD)
+        self._has_ended = False
 
     def on_end(self) -> None:
-        self.is_whole = True
+        self._has_ended = True
+
+    async def _whole(self, body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in body:
+            yield chunk
+        if not self._has_ended:  # raised here, the parser closes the files it has begun
+            raise MultiPartException("its last boundary is missing.")
 
 
 async def _parts(request: Request) -> list[Picture]:
-    body = _bounded(request, MAX_BODY_BYTES)
-    parser = _Parts(request.headers, body, max_files=MAX_FILES, max_fields=MAX_FILES, max_part_size=_MOST_FIELD)
     try:
-        form = await parser.parse()
+        form = await _Parts(request).parse()
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
             raise HTTPException(413, f"At most {MAX_FILES} pictures are taken at once.") from None
         raise HTTPException(400, f"The body is not whole multipart/form-data: {one_line(error.message)}") from None
     try:
-        if not parser.is_whole:
-            raise HTTPException(400, "The body is not whole multipart/form-data: its last boundary is missing.")
         return [await _picture(number, name, value) for number, (name, value) in enumerate(_some(form.multi_items()), 1)]
     finally:
         await form.close()

@@ -1,14 +1,15 @@
-"""The routes that app.py serves beside the pages: none unless the interface is on. Says in the log whether it is, and why not."""
+"""The routes that serve.py puts beside the pages: none unless the interface is on. Says in the log why it is off, or refuses."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.routing import BaseRoute, Mount, Route
 from streamlit import config, secrets
 
 from cifar_tl.errors import SettingsError
-from cifar_tl.http.settings import HttpSettings, settings_from
+from cifar_tl.http.settings import ENABLED, HttpSettings, settings_from
+from cifar_tl.ui.predictor import PredictionProcess
 
 _log = logging.getLogger("cifar_tl.http")
 
@@ -21,18 +22,22 @@ def routes(environment: Mapping[str, str]) -> list[BaseRoute]:
     except SettingsError as error:
         _log.error("The HTTP interface stays off. %s", error)
         return []
-    return _routes(settings, config.get_option("server.baseUrlPath") or "") if settings.is_enabled else []
-
-
-def _routes(settings: HttpSettings, base_url: str) -> list[BaseRoute]:
-    # Only where it is wanted: FastAPI takes a moment to import.
-    from cifar_tl.http.api import make_api
-    from cifar_tl.http.guard import Guard
-
+    if not settings.is_enabled:
+        _log.warning("The HTTP interface is off: %s=1 turns it on.", ENABLED)
+        return []
     if settings.problem:
         _log.error("The HTTP interface refuses every call. %s", settings.problem)
-    path = "/".join(("", *base_url.strip("/").split("/"), "api")).replace("//", "/")
-    api = Guard(make_api(), settings)
+    return api_routes(settings, config.get_option("server.baseUrlPath") or "")
+
+
+def api_routes(settings: HttpSettings, base_url: str = "", process: Callable[[], PredictionProcess] | None = None) -> list[BaseRoute]:
+    """The interface at `base_url`/api, guarded as `settings` say; `process` in place of the one that the pages ask."""
+    # Only where it is wanted: FastAPI takes a moment to import.
+    from cifar_tl.http.api import make_api, pages_process
+    from cifar_tl.http.guard import Guard
+
+    api = Guard(make_api(process or pages_process), settings)
+    path = f"/{base_url.strip('/')}/api".replace("//", "/")
     # The mount takes what is below; the path itself would get Streamlit's page.
     return [Route(path, api), Mount(path, api)]
 
