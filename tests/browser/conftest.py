@@ -42,6 +42,7 @@ class StartApp:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._servers: list[subprocess.Popen[bytes]] = []
+        self._addresses: list[str] = []
 
     def __call__(self, script: Path | str, *, with_plotly_js: bool = True, bind: str = "127.0.0.1", **environment: str) -> str:
         number = len(self._servers)
@@ -52,7 +53,16 @@ class StartApp:
         server = _serve(script, bind, port, log, _environment(self.folder) | environment)
         self._servers.append(server)
         _wait_until_healthy(server, port, log)
-        return f"http://127.0.0.1:{port}"
+        self._addresses.append(f"http://127.0.0.1:{port}")
+        return self._addresses[-1]
+
+    def process_of(self, address: str) -> subprocess.Popen[bytes]:
+        """The server at an address that was returned."""
+        return self._servers[self._addresses.index(address)]
+
+    def log_of(self, address: str) -> str:
+        """What that server has written."""
+        return (self.folder / f"server{self._addresses.index(address)}.log").read_text("utf-8", "replace")
 
     def stop_all(self) -> None:
         """End every server that was started, as Ctrl-C in its terminal would."""
