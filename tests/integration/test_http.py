@@ -20,8 +20,9 @@ from cifar_tl.answers import Answer, Asked, Framing, RankedClass, RankedSupercla
 from cifar_tl.errors import CifarTLError, PredictionProcessDied, RunInvalid
 from cifar_tl.http import bodies, predictions, serving
 from cifar_tl.http.predictions import MAX_REQUESTS, Predictions
-from cifar_tl.http.settings import LOOPBACK_NAMES, HttpSettings, settings_from
-from cifar_tl.paths import RunFolder
+from cifar_tl.http.settings import ENABLED, LOOPBACK_NAMES, HttpSettings, settings_from
+from cifar_tl.http.settings import TOKEN as TOKEN_NAME
+from cifar_tl.paths import PROJECT_ROOT, RunFolder
 from tests.made_runs import make_run
 
 RUN = "20260101-120000-efficientnet_lite0-shapes"
@@ -301,6 +302,19 @@ def test_the_openapi_document_tells_every_path_query_and_error(client: TestClien
     assert set(post["requestBody"]["content"]) == {"image/*", "application/octet-stream", "multipart/form-data"}
     assert set(post["responses"]) == {"200", "400", "401", "403", "404", "408", "409", "413", "415", "422", "503"}
     assert "class" in document["components"]["schemas"]["ClassShare"]["properties"]
+
+
+def test_the_documentation_names_every_path_query_setting_and_error(client: TestClient) -> None:
+    text = (PROJECT_ROOT / "docs" / "http.md").read_text("utf-8")
+    document = client.get("/api/openapi.json").json()
+    post = document["paths"]["/predict"]["post"]
+    schemas = document["components"]["schemas"]
+    assert all(f"/api{path}" in text for path in document["paths"])
+    assert all(f"| `{item['name']}` |" in text for item in post["parameters"])
+    assert all(f"| {status} |" in text for status in post["responses"] if status != "200")
+    assert all(f"`{name}`" in text for schema in ("Run", "Health") for name in schemas[schema]["properties"])
+    assert f"{ENABLED}=1" in text
+    assert f"{TOKEN_NAME}=" in text
 
 
 def test_the_bytes_of_one_picture_are_answered(client: TestClient, process: MadeProcess, runs: Path, png: bytes) -> None:

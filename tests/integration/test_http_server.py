@@ -224,3 +224,21 @@ def test_a_server_for_others_answers_who_has_the_token_and_never_writes_it_down(
         assert call(f"{address}/api/{path}", body, PNG)[0] == 401
         assert call(f"{address}/api/{path}", body, known)[0] == 200
     assert TOKEN not in start.log_of(address)
+
+
+def test_secrets_turn_it_on_and_carry_the_token(start: StartApp, tmp_path: Path) -> None:
+    (tmp_path / ".streamlit").mkdir()
+    (tmp_path / ".streamlit" / "secrets.toml").write_text(f'[http]\nenabled = true\ntoken = "{TOKEN}"\n')
+    address = start(SERVE_FILE, HOME=str(tmp_path))
+    assert call(f"{address}/api/runs")[0] == 401
+    assert call(f"{address}/api/runs", headers={"Authorization": f"Bearer {TOKEN}"}) == (200, {"runs": []})
+
+
+def test_the_example_of_the_documentation_works(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.open(io.BytesIO(picture(1))).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    example = (PROJECT_ROOT / "docs" / "http.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    exec(compile(example.replace("http://127.0.0.1:8501", server), "docs/http.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 5
