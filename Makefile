@@ -11,7 +11,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PORT ?= 8501
 # serve.py serves the same pages, and docs/http.md beside them.
-SCRIPT := $(if $(filter 1 true on yes,$(CIFAR_TL_HTTP)),serve.py,app.py)
+SCRIPT := $(if $(filter-out 0 false off no,$(CIFAR_TL_HTTP)),serve.py,app.py)
 
 DEMO := demo-efficientnet_lite0-cifar100
 

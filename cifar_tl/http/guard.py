@@ -82,7 +82,7 @@ def _name_of(host: str) -> str:
 def _is_own_page_or_program(headers: Headers) -> bool:
     """Browsers send these headers and let no page forge them; other programs send neither."""
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
         return False
     return headers.get("sec-fetch-site", "none") in _OWN
 

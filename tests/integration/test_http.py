@@ -170,6 +170,8 @@ def test_names_from_the_settings_are_taken_by_who_has_the_token(process: MadePro
     [
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": ""},
         {"Origin": "http://127.0.0.1:3000"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
@@ -383,6 +385,13 @@ def test_a_run_without_weights_is_409(client: TestClient, runs: Path, png: bytes
 def test_what_the_process_cannot_do_is_told(client: TestClient, process: MadeProcess, png: bytes, error: Exception, status: int) -> None:
     process.error = error
     assert error_of(client.post(f"/api/predict?run={RUN}", content=png, headers=PNG), status) == str(error)
+
+
+def test_an_error_of_our_own_is_json_too(client: TestClient, process: MadeProcess, png: bytes) -> None:
+    process.error = RuntimeError("with secrets of the machine")
+    line = error_of(client.post(f"/api/predict?run={RUN}", content=png, headers=PNG), 500)
+    assert "RuntimeError" in line
+    assert "secrets" not in line
 
 
 def test_a_file_that_is_no_picture_is_422_with_its_line(client: TestClient) -> None:
