@@ -1,6 +1,6 @@
 # Two commands: `make app` opens the dashboard, `make test` runs every test. Everything installs itself into .venv.
 #
-#   make app             install what is missing, start the dashboard on 127.0.0.1:8501
+#   make app             install what is missing, start the dashboard on 127.0.0.1:8501; with CIFAR_TL_HTTP=1, JSON for programs beside it
 #   make test            install what the tests need (a Chromium too), run all tests
 #   make check           format, lint and types, as CI does
 #   make demo-checkpoint train the run that is shipped in checkpoints/ (on two CPU cores, hours)
@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 PORT ?= 8501
+# serve.py serves the same pages, and docs/http.md beside them.
+SCRIPT := $(if $(filter-out 0 false off no,$(CIFAR_TL_HTTP)),serve.py,app.py)
 
 DEMO := demo-efficientnet_lite0-cifar100
 
@@ -21,7 +23,7 @@ DEV_STAMP := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt | ck
 
 app: $(APP_STAMP)
 	@echo "The dashboard is at http://127.0.0.1:$(PORT)  (Ctrl-C ends it; running trainings go on)"
-	@$(VENV)/bin/streamlit run app.py --server.address 127.0.0.1 --server.port $(PORT)
+	@$(VENV)/bin/streamlit run $(SCRIPT) --server.address 127.0.0.1 --server.port $(PORT)
 
 test: $(DEV_STAMP)
 	$(RUN) tests/browser/chromium.py --install

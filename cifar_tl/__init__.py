@@ -6,6 +6,7 @@
     evaluation/  what a trained model says about every image, as arrays, and what the arrays tell
     runs/        the run folder: events, log, status, start and stop; the contract between engine and dashboard
     ui/          the dashboard: pages, charts, components; never imports the engine
+    http/        the same answers for programs, as JSON beside the pages; off unless asked for
     inference.py, probe.py      what runs in the prediction process: answers for pictures, time of an epoch
     commands.py, __main__.py    the command line
     config.py, settings.py, presets.py            every setting, declared once
@@ -13,3 +14,5 @@
 
 Importing this package imports nothing.
 """
+
+__version__ = "0.1.0"

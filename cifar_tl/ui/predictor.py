@@ -17,6 +17,7 @@ import threading
 import traceback
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import Any
 
 from cifar_tl.errors import CifarTLError, PredictionProcessDied
@@ -42,6 +43,14 @@ class PredictionProcess:
                     self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare_child)
             return self._executor.submit(_call, function, args)
+
+    @property
+    def is_alive(self) -> bool:
+        """True while the child lives; False also before the first request, which starts it."""
+        executor = self._executor
+        children = list((executor._processes or {}).values()) if executor else []
+        # Not `child.is_alive()`: that collects the exit status, which is the executor's matter.
+        return any(not wait([child.sentinel], 0) for child in children)
 
     def shutdown(self) -> None:
         """End the child after its present work; a later request starts another."""

@@ -35,24 +35,34 @@ PAGE_TIMEOUT_MS = 30_000
 class StartApp:
     """`start_app(script)` serves a script, given as a path or as its text, and returns its address.
 
-    It gets empty data, cache and checkpoint folders under `folder`, and the project's own Streamlit settings. A script
+    It listens at `bind`, and gets empty data, cache and checkpoint folders under `folder`, and the project's own Streamlit settings. A script
     given as text has plotly.js in its static folder unless `with_plotly_js=False`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._servers: list[subprocess.Popen[bytes]] = []
+        self._addresses: list[str] = []
 
-    def __call__(self, script: Path | str, *, with_plotly_js: bool = True, **environment: str) -> str:
+    def __call__(self, script: Path | str, *, with_plotly_js: bool = True, bind: str = "127.0.0.1", **environment: str) -> str:
         number = len(self._servers)
         if isinstance(script, str):
             script = _write_script(self.folder / f"app{number}", script, with_plotly_js)
         port = _free_port()
         log = self.folder / f"server{number}.log"
-        server = _serve(script, port, log, _environment(self.folder) | environment)
+        server = _serve(script, bind, port, log, _environment(self.folder) | environment)
         self._servers.append(server)
         _wait_until_healthy(server, port, log)
-        return f"http://127.0.0.1:{port}"
+        self._addresses.append(f"http://127.0.0.1:{port}")
+        return self._addresses[-1]
+
+    def process_of(self, address: str) -> subprocess.Popen[bytes]:
+        """The server at an address that was returned."""
+        return self._servers[self._addresses.index(address)]
+
+    def log_of(self, address: str) -> str:
+        """What that server has written."""
+        return (self.folder / f"server{self._addresses.index(address)}.log").read_text("utf-8", "replace")
 
     def stop_all(self) -> None:
         """End every server that was started, as Ctrl-C in its terminal would."""
@@ -107,8 +117,8 @@ def _environment(tmp_path: Path) -> dict[str, str]:
     return os.environ | roots | {"PYTHONPATH": str(PROJECT_ROOT)}
 
 
-def _serve(script: Path, port: int, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    options = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
+def _serve(script: Path, bind: str, port: int, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    options = ["--server.address", bind, "--server.port", str(port), "--server.headless", "true"]
     with log.open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "streamlit", "run", str(script), *options],

@@ -12,7 +12,7 @@ def test_the_table_of_settings_is_the_one_the_code_declares():
 
 def test_the_tree_names_every_file_of_the_product():
     tracked = subprocess.run(
-        ["git", "ls-files", "app.py", "cifar_tl"], cwd=README.parent, capture_output=True, text=True, check=True
+        ["git", "ls-files", "app.py", "serve.py", "cifar_tl"], cwd=README.parent, capture_output=True, text=True, check=True
     ).stdout
     names = {path.rsplit("/", 1)[-1] for path in tracked.splitlines() if path.endswith((".py", ".js", ".css"))} - {"__init__.py"}
     text = README.read_text("utf-8")
