@@ -4,6 +4,7 @@ Every page that keeps something between its reruns names it here. Widgets keep t
 `persist_state="session"` makes them survive a change of page.
 """
 
+import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,8 @@ class StartedRun:
     run_id: str = ""
     at: float = 0.0  # time.monotonic()
     error: CifarTLError | None = None
+    # Streamlit begins a second run of the script while the first is still in its callback: two clicks are then two threads.
+    starting: threading.Lock = field(default_factory=threading.Lock)
 
 
 def started_run() -> StartedRun:

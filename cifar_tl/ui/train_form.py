@@ -184,14 +184,15 @@ def start(form_number: int) -> None:
     The form is checked anew: an edit may arrive together with the click, after the button was drawn.
     """
     started = state.started_run()
-    if not started.run_id and started.form_number == form_number:
-        result = form_values.form_result(cached.hardware())
-        if result.config is None or result.problems:
-            return
-        try:
-            started.run_id, started.at, started.error = launcher.start_run(result.config), time.monotonic(), None
-        except CifarTLError as error:
-            started.error = error
-            return
+    with started.starting:
+        if not started.run_id and started.form_number == form_number:
+            result = form_values.form_result(cached.hardware())
+            if result.config is None or result.problems:
+                return
+            try:
+                started.run_id, started.at, started.error = launcher.start_run(result.config), time.monotonic(), None
+            except CifarTLError as error:
+                started.error = error
+                return
     if started.run_id:
         st.query_params[RUN_PARAMETER] = started.run_id
