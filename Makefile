@@ -27,6 +27,7 @@ app: $(APP_STAMP)
 
 test: $(DEV_STAMP)
 	$(RUN) tests/browser/chromium.py --install
+	$(RUN) tests/browser/runtime.py --install
 	$(RUN) -m pytest
 
 check: $(DEV_STAMP)

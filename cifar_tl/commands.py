@@ -293,7 +293,7 @@ def export(options: argparse.Namespace) -> int:
         _say(options, parity.in_words)
     for line in report.refused:
         _say(options, line)
-    _say(options, f"{target}: {', '.join(report.files)}")
+    _say(options, f"Exported: {', '.join(report.files)} in {target}")
     return _finish(options, {"run_id": report.run_id, "folder": str(target), **asdict(report)})
 
 

@@ -26,6 +26,20 @@ WEIGHTS = "model.safetensors"
 FILES = (WEIGHTS, "config.json", "run.json", "classes.txt", "README.md", "predict.py")
 _TEMPLATE = Path(__file__).parent / "predict.py.template"
 _BATCH = 32
+_LOAD = "model.load_state_dict(state, strict=False)  # without the counters of batch norms"
+_COPY = "[tensor.copy_(state.get(name, tensor)) for name, tensor in model.state_dict().items()]  # its own loading asks for a version"
+# timm brings safetensors along, torchvision does not; the format is the length of a header, the header as JSON, and the tensors.
+_IMPORTS = {
+    "timm": "import json, sys\nimport timm, torch\nfrom safetensors.torch import load_file",
+    "torchvision": "import json, math, sys\nimport torch, torchvision",
+}
+_READING = {
+    "timm": 'state = load_file("model.safetensors")',
+    "torchvision": """data = bytearray(open("model.safetensors", "rb").read())
+start = 8 + int.from_bytes(data[:8], "little")
+found = {name: (t["shape"], start + t["data_offsets"][0]) for name, t in json.loads(data[8:start]).items() if name != "__metadata__"}
+state = {name: torch.frombuffer(data, dtype=torch.float32, count=math.prod(shape), offset=at).view(shape) for name, (shape, at) in found.items()}""",
+}
 
 
 def write_weights(exportable: Exportable, folder: Path) -> Original:
@@ -52,8 +66,10 @@ def write_weights(exportable: Exportable, folder: Path) -> Original:
     (folder / "classes.txt").write_text("\n".join(manifest.class_names) + "\n", "utf-8")
     template = Template(_TEMPLATE.read_text("utf-8"))
     script = template.substitute(
-        library="timm" if original.library == "timm" else "torchvision",
         needs="torchvision, timm" if original.library == "timm" else "torchvision",
+        imports=_IMPORTS[original.library],
+        weights=_READING[original.library],
+        load=_COPY if original.has_versions else _LOAD,
         constructor=original.constructor,
         architecture=original.architecture,
         adapt=f"\n{original.adapt}" if original.adapt else "",

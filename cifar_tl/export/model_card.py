@@ -96,7 +96,7 @@ def _about_accuracy(found: dict[str, Evaluation | None], manifest: RunManifest, 
     if not rows:
         return ""
     table = "\n".join(["| split | images | accuracy | top-5 |", "| --- | ---: | ---: | ---: |", *rows])
-    text = f"## Accuracy\n\nWith 95 % intervals (Wilson). Weights were chosen by dev; test was not used to choose anything.\n\n{table}"
+    text = f"## Accuracy\n\nWith 95 % intervals (Wilson). The run chose its weights by dev.\n\n{table}"
     test = found["test"]
     if test is None:
         return text

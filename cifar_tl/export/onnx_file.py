@@ -69,8 +69,9 @@ def _describe(path: Path, exportable: Exportable, *, with_preprocessing: bool) -
 
 def quantize(source: Path, target: Path, calibration: Iterator[np.ndarray]) -> None:
     """`source` with weights and activations of convolutions and products in 8 bits: static, calibrated on batches of its input."""
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    with _quiet():
+        from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
         def get_next(self) -> dict[str, np.ndarray] | None:

@@ -35,6 +35,11 @@ class Original:
     model: nn.Module
     state: dict[str, torch.Tensor]
 
+    @property
+    def has_versions(self) -> bool:
+        """True of networks that load only states that name their version, which a file of tensors does not."""
+        return isinstance(self.model, torchvision.models.MNASNet)
+
 
 def original_of(exportable: Exportable) -> Original:
     """Raises CifarTLError where the library's network cannot carry the trained head."""
@@ -51,12 +56,20 @@ def original_of(exportable: Exportable) -> Original:
         architecture, arguments = name, torchvision_arguments(name, config.image_size)
         library, constructor = "torchvision", "torchvision.models.get_model"
         model = torchvision.models.get_model(name, weights=None, num_classes=classes, **arguments)
-    adapt = ""
-    if isinstance(model, torchvision.models.SqueezeNet):
-        adapt = "model.classifier = " + _SQUEEZENET_HEAD.format(features=exportable.classifier.feature_dim, classes=classes)
-        model.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(exportable.classifier.feature_dim, classes))
+    adapt = _adapted(model, exportable.classifier.feature_dim, classes)
     state = _named_as_library(exportable, model)
     return Original(library, constructor, architecture, arguments, adapt, model.eval(), state)
+
+
+def _adapted(model: Any, features: int, classes: int) -> str:
+    """Gives `model` a linear head with biases where it has none; returns the line of Python that does so, or nothing."""
+    if isinstance(model, torchvision.models.SqueezeNet):
+        model.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, classes))
+        return "model.classifier = " + _SQUEEZENET_HEAD.format(features=features, classes=classes)
+    if isinstance(model, torchvision.models.MaxVit):
+        model.classifier[-1] = nn.Linear(features, classes)
+        return f"model.classifier[-1] = torch.nn.Linear({features}, {classes})"
+    return ""
 
 
 def _named_as_library(exportable: Exportable, model: nn.Module) -> dict[str, torch.Tensor]:
@@ -73,7 +86,8 @@ def _named_as_library(exportable: Exportable, model: nn.Module) -> dict[str, tor
         raise CifarTLError(
             f"{exportable.config.backbone}: the library's own network has no place for the head that was trained ({missing[0]}). Export ONNX."
         )
-    model.load_state_dict(state, strict=False)
+    for name, tensor in known.items():  # MNASNet's own loading wants to know of which version a state is
+        tensor.copy_(state.get(name, tensor))
     return state
 
 

@@ -40,7 +40,7 @@ def export_run(folder: RunFolder, options: ExportOptions, *, progress: Tell, tar
     target = target or export_folder(folder, options.kind)
     with _writing(target) as working:
         reopened = reopen(folder, progress=progress)
-        exporter = _Exporter(Exportable(folder, reopened.predictor.temperature), reopened, working, progress)
+        exporter = _Exporter(Exportable.from_run(folder, reopened.predictor.temperature), reopened, working, progress)
         report = exporter.export(options)
         save_report(working, report)
         return report

@@ -29,6 +29,7 @@ _RUNTIME = {
     "script": ("ort.wasm.bundle.min.mjs", "sha384-PLWz+nHEVHpjwBsO0YVdvQj6n5814Iv8E3b8FG0Rp/uIAtjFMCKOpP66iPzedrIG"),
     "wasm": ("ort-wasm-simd-threaded.wasm", "sha384-vjBJ1z7qrhkTyYsNqKeF6c7N+nOJSU94czEo+tvZcu8G75JparGq9kB+kTnEUNVM"),
 }
+RUNTIME_FILES = tuple(file for file, _ in _RUNTIME.values())
 _DIGITS = 6
 _MOST_REDUCERS = 64  # of so few stored pixels all reducers fit; more are those of folders, which have none
 

@@ -8,6 +8,7 @@ import streamlit as st
 from cifar_tl.paths import run_folder
 from cifar_tl.runs.summary import RunSummary
 from cifar_tl.ui import cached, prediction_batch, state
+from cifar_tl.ui.export_panel import export_panel
 from cifar_tl.ui.predict.choosing import Chosen, choose
 from cifar_tl.ui.predict.detail import show_detail
 from cifar_tl.ui.predict.gallery import answered, show_gallery, tell_problems, toolbar
@@ -33,6 +34,7 @@ def page() -> None:
     prediction_batch.advance(batch, chosen.questions)
     is_waiting = prediction_batch.is_waiting(batch, chosen.questions)
     st.fragment(_results, run_every=POLL_SECONDS if is_waiting else None)(batch, chosen, was_waiting=is_waiting)
+    export_panel(run_folder(chosen.runs[0].run_id))
 
 
 def _nothing_to_predict_with(runs: list[RunSummary]) -> None:
