@@ -41,7 +41,7 @@ class RankedSuperclass:
 class Answer:
     """What a model says of one file: ranked classes, or `error` as one clear line.
 
-    `preview_png` is the decoded picture, at most 256 px on the long side, `seen_png` what the model saw of it, at the stored
+    `preview` is the decoded picture as a PNG or JPEG file, at most 256 px on the long side, `seen_png` what the model saw of it, at the stored
     resolution; `seconds` from bytes to answer. `familiarity` is the share of dev images that are at least as unlike the training images as
     this picture: 0 for what is like none of them; None where the run has nothing to compare with.
     """
@@ -49,7 +49,7 @@ class Answer:
     name: str
     classes: tuple[RankedClass, ...] = ()
     error: str = ""
-    preview_png: bytes = b""
+    preview: bytes = b""
     seconds: float = 0.0
     superclasses: tuple[RankedSuperclass, ...] = ()
     seen_png: bytes = b""

@@ -7,6 +7,7 @@ Used by the command line and, in the prediction process, by the page.
 B images, C classes, H x W x 3 pixels of the stored resolution, F features of the network, D components of its embeddings.
 """
 
+import io
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,8 @@ _BATCH = 32  # pictures the network looks at together
 _BATCHES_AHEAD = 2  # that are being decoded meanwhile: with the present one, all that is in memory
 _MOST_THREADS = 4  # each may have a picture of a million pixels in memory
 _PREVIEW_PIXELS = 256
+_PREVIEW_QUALITY = 85
+_EXACT_PIXELS = 64
 _AS_USUAL = Asked()
 
 
@@ -69,7 +72,7 @@ class _Opened:
     """A file on its way to its answer: what the model is to see and what the person is, or why there is neither."""
 
     square_HWC: np.ndarray | None = None
-    preview_png: bytes = b""
+    preview: bytes = b""
     error: str = ""
 
 
@@ -178,7 +181,7 @@ class Predictor:
                 yield Answer(name, error=item.error, seconds=seconds)
             else:
                 seen = quick_png(item.square_HWC)
-                yield replace(next(answers), name=name, preview_png=item.preview_png, seen_png=seen, seconds=seconds)
+                yield replace(next(answers), name=name, preview=item.preview, seen_png=seen, seconds=seconds)
 
     def _ranked(self, squares_BHWC: np.ndarray, asked: Asked) -> list[Answer]:
         """Without what is known of the file."""
@@ -212,10 +215,15 @@ class Predictor:
 
 
 def _preview(picture: Image.Image) -> bytes:
-    longest = max(*picture.size, _PREVIEW_PIXELS)
-    width, height = (max(1, round(side * _PREVIEW_PIXELS / longest)) for side in picture.size)
+    """A JPEG file, in a third of the time that any PNG takes; small pictures, whose every pixel is seen, stay exact."""
+    longest = max(picture.size)
+    if longest <= _EXACT_PIXELS:
+        return quick_png(np.asarray(picture))
+    width, height = (max(1, round(side * min(1, _PREVIEW_PIXELS / longest))) for side in picture.size)
+    buffer = io.BytesIO()
     # 1.0: by a whole factor first, which for most pictures is nearly all of the way and costs a tenth.
-    return quick_png(np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=1.0)))
+    picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=1.0).save(buffer, "JPEG", quality=_PREVIEW_QUALITY)
+    return buffer.getvalue()
 
 
 @lru_cache(maxsize=2)

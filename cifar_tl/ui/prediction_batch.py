@@ -6,11 +6,8 @@ pictures. Nothing here waits; each rerun of the page moves on what can be moved 
 """
 
 import hashlib
-import io
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
-
-from PIL import Image
 
 from cifar_tl.answers import Answer
 from cifar_tl.data.archive import MAX_ARCHIVE_BYTES, is_zip
@@ -29,8 +26,6 @@ MAX_REQUEST_BYTES = 32 * 2**20  # one picture may have that many
 MAX_REQUESTS = 2  # with the process at a time: one it works on, and the next
 MAX_QUESTIONS = 4  # of which answers are kept
 _MIB = 2**20
-_PREVIEW_QUALITY = 85
-_SMALL_PREVIEW = 8_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -193,18 +188,9 @@ def _collect_answers(batch: Predictions) -> None:
             answers = [Answer(here[number].name if number in here else "", error=str(error)) for number in request.numbers]
         for number, answer in zip(request.numbers, answers, strict=True):
             if number in here:
-                known[number] = replace(answer, preview_png=b"")
-                if number not in batch.previews and answer.preview_png:
-                    batch.previews[number] = _as_jpeg(answer.preview_png)
-
-
-def _as_jpeg(png: bytes) -> bytes:
-    """A tenth of the bytes: a thousand previews lie in memory and go to the browser. Small ones, such as CIFAR's, stay exact."""
-    if len(png) <= _SMALL_PREVIEW:
-        return png
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(png), formats=["PNG"]).convert("RGB").save(buffer, "JPEG", quality=_PREVIEW_QUALITY)
-    return buffer.getvalue()
+                known[number] = replace(answer, preview=b"")
+                if number not in batch.previews and answer.preview:
+                    batch.previews[number] = answer.preview
 
 
 def ask_again(batch: Predictions) -> None:

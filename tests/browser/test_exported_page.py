@@ -39,6 +39,16 @@ def exported(folder: RunFolder, target: Path, runtime: Path | None = None) -> st
 
 
 @pytest.fixture(scope="module")
+def offline_page(folder: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return exported(folder, tmp_path_factory.mktemp("offline") / "web", install_runtime())
+
+
+@pytest.fixture(scope="module")
+def online_page(folder: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return exported(folder, tmp_path_factory.mktemp("online") / "web")
+
+
+@pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Twenty: as stored, enlarged, photo-like of odd sizes, small ones, and JPEGs."""
     folder = tmp_path_factory.mktemp("pictures")
@@ -59,12 +69,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_with_the_network_off_it_gives_the_same_five_classes_as_python(
-    page: Page, folder: RunFolder, pictures: list[Path], tmp_path: Path
+    page: Page, folder: RunFolder, pictures: list[Path], offline_page: str
 ) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.context.set_offline(True)
-    page.goto(exported(folder, tmp_path / "web", install_runtime()))
+    page.goto(offline_page)
     expect(page.get_by_role("status")).to_have_text("Ready.", timeout=READY_WITHIN_MS)
     page.locator("#file").set_input_files(pictures)
     expect(page.locator("#answers > li:has(.class)")).to_have_count(len(pictures), timeout=READY_WITHIN_MS)
@@ -83,20 +93,18 @@ def test_with_the_network_off_it_gives_the_same_five_classes_as_python(
 
 
 def test_what_is_no_picture_gets_a_line_and_the_others_their_answers(
-    page: Page, folder: RunFolder, pictures: list[Path], tmp_path: Path
+    page: Page, pictures: list[Path], offline_page: str, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    page.goto(exported(folder, tmp_path / "web", install_runtime()))
+    page.goto(offline_page)
     page.locator("#file").set_input_files([broken, pictures[1]])
     expect(page.get_by_text("This is not a picture that this browser can read.")).to_be_visible(timeout=READY_WITHIN_MS)
     expect(page.locator("#answers > li:has(.class)")).to_have_count(1, timeout=READY_WITHIN_MS)
 
 
 @pytest.mark.parametrize("is_altered", [False, True])
-def test_without_the_runtime_inside_it_takes_only_the_bytes_that_were_tested(
-    page: Page, folder: RunFolder, tmp_path: Path, is_altered: bool
-) -> None:
+def test_without_the_runtime_inside_it_takes_only_the_bytes_that_were_tested(page: Page, online_page: str, is_altered: bool) -> None:
     runtime = install_runtime()
 
     def answer(route: Route) -> None:
@@ -106,7 +114,7 @@ def test_without_the_runtime_inside_it_takes_only_the_bytes_that_were_tested(
         route.fulfill(body=body, headers={"access-control-allow-origin": "*", "content-type": "application/octet-stream"})
 
     page.context.route(MIRROR, answer)
-    page.goto(exported(folder, tmp_path / "web"))
+    page.goto(online_page)
     words = "The model could not be loaded" if is_altered else "Ready."
     expect(page.get_by_role("status")).to_contain_text(words, timeout=READY_WITHIN_MS)
 
@@ -119,7 +127,7 @@ def test_the_predict_page_exports_and_hands_over_what_it_made(page: Page, start_
     page.get_by_role("radio", name="PyTorch").click()
     page.get_by_role("button", name="Export", exact=True).click()
     expect(page.get_by_text("Exporting and comparing")).to_be_visible()
-    button = page.get_by_role("button", name="Download")
+    button = page.locator("[data-testid=stDownloadButton] button", has_text="Download (")
     expect(button).to_be_visible(timeout=READY_WITHIN_MS)
     with page.expect_download() as download:
         button.click()

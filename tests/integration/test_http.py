@@ -3,8 +3,8 @@
 import asyncio
 import io
 import logging
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,12 @@ PNG = {"Content-Type": "image/png"}
 UNREADABLE = "This is not a picture."
 
 
+def in_a_loop(story: Coroutine[Any, Any, object]) -> None:
+    """In a thread of its own: where browser tests ran before, Playwright's loop runs in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, story).result()
+
+
 @dataclass
 class MadeProcess:
     """Answers at once: that a file is no picture if it does not begin like a PNG. Notes what it is asked."""
@@ -56,7 +62,7 @@ def made_answer(name: str, data: bytes) -> Answer:
     if not data.startswith(b"\x89PNG"):
         return Answer(name, error=UNREADABLE)
     classes = (RankedClass("otter", "aquatic_mammals", 0.75), RankedClass("seal", None, 0.25))
-    return Answer(name, classes, superclasses=(RankedSuperclass("aquatic_mammals", 1.0),), familiarity=0.5, preview_png=b"x", seconds=0.1)
+    return Answer(name, classes, superclasses=(RankedSuperclass("aquatic_mammals", 1.0),), familiarity=0.5, preview=b"x", seconds=0.1)
 
 
 @pytest.fixture(autouse=True)
@@ -484,7 +490,7 @@ def test_a_body_that_does_not_arrive_is_given_up(process: MadeProcess, monkeypat
 
     scope = {"type": "http", "method": "POST", "path": "/predict", "root_path": "", "query_string": f"run={RUN}".encode()}
     scope |= {"headers": [(b"host", b"localhost"), (b"content-type", b"image/png")], "server": ("127.0.0.1", 8501), "http_version": "1.1"}
-    asyncio.run(route.app(scope, receive, send))
+    in_a_loop(route.app(scope, receive, send))
     assert sent[0]["status"] == 408
     assert not process.asked
 
@@ -531,14 +537,14 @@ def test_whoever_comes_when_all_places_are_taken_is_told_to_come_again(tmp_path:
             future.set_result([])
         await asyncio.gather(again, *waiting)
 
-    asyncio.run(story())
+    in_a_loop(story())
 
 
 def test_an_answer_that_does_not_come_is_503_and_its_request_withdrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictions, "WAIT_SECONDS", 0.01)
     process = SlowProcess()
     with pytest.raises(HTTPException) as refusal:
-        asyncio.run(Predictions(lambda: process).answers(RunFolder(tmp_path), nothing, Asked()))
+        in_a_loop(Predictions(lambda: process).answers(RunFolder(tmp_path), nothing, Asked()))
     assert refusal.value.status_code == 503
     assert process.futures[0].cancelled()
 
@@ -567,7 +573,7 @@ def test_a_place_stays_taken_while_the_process_is_still_at_it(tmp_path: Path, mo
         await asyncio.sleep(0)  # the place is given back in the event loop
         assert "no answer came" in await refused(desk)
 
-    asyncio.run(story())
+    in_a_loop(story())
 
 
 def test_a_body_that_is_refused_gives_its_place_back(client: TestClient, png: bytes) -> None:

@@ -211,7 +211,7 @@ def test_the_preview_is_small_and_keeps_its_shape():
     answers = list(
         made_predictor().answer([("large", png("red", (1000, 500))), ("small", png("red", (9, 5))), ("thin", png("red", (3000, 1)))])
     )
-    assert [pixels(answer.preview_png).shape for answer in answers] == [(128, 256, 3), (5, 9, 3), (1, 256, 3)]
+    assert [pixels(answer.preview).shape for answer in answers] == [(128, 256, 3), (5, 9, 3), (1, 256, 3)]
 
 
 def described(folder: Path, dev_unlikeness: np.ndarray | None, features: int = 3) -> None:

@@ -30,7 +30,7 @@ class Process:
             future.set_result((self.members, []))
         else:
             self.groups.append([name for name, _ in arguments[1]])
-            future.set_result([Answer(name, preview_png=preview()) for name, _ in arguments[1]])
+            future.set_result([Answer(name, preview=preview()) for name, _ in arguments[1]])
         return future
 
 
@@ -124,7 +124,7 @@ def test_previews_are_kept_once_and_small(process: Process, question: Question):
     (kept,) = batch.previews.values()
     assert len(kept) < len(preview()) / 2
     assert Image.open(io.BytesIO(kept)).size == (200, 200)
-    assert not any(answer.preview_png for answers in batch.answers.values() for answer in answers.values())
+    assert not any(answer.preview for answers in batch.answers.values() for answer in answers.values())
 
 
 def test_answers_to_the_latest_questions_only_are_kept(process: Process, question: Question):
