@@ -18,7 +18,6 @@ from cifar_tl.answers import Asked, Framing
 from cifar_tl.config import make_config
 from cifar_tl.data.bottleneck import closest_square
 from cifar_tl.data.decode import decode_image
-from cifar_tl.data.png import quick_png
 from cifar_tl.errors import ImageUnreadable, RunInvalid
 from cifar_tl.evaluation.arrays import Evaluation, save_evaluation
 from cifar_tl.evaluation.calibration import fit_temperature
@@ -70,7 +69,13 @@ def made_predictor(folder: Path | None = None, *, see: nn.Module | None = None, 
 
 
 def png(colour: str | tuple[int, int, int], size: tuple[int, int] = (40, 30)) -> bytes:
-    return quick_png(np.asarray(Image.new("RGB", size, colour)))
+    return png_of(np.asarray(Image.new("RGB", size, colour)))
+
+
+def png_of(pixels_HWC: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels_HWC).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def softmax(*logits: float) -> np.ndarray:
@@ -183,7 +188,7 @@ def test_mirror_images_count_as_the_run_was_evaluated_unless_asked_otherwise(as_
     picture = np.zeros((SIZE, SIZE, 3), np.uint8)
     picture[:, : SIZE // 2, 0], picture[:, SIZE // 2 :, 1] = 255, 255  # red left, green right
     predictor = made_predictor(see=LeftHalf(), average_flips=as_evaluated)
-    (answer,) = predictor.answer([("both", quick_png(picture))], Asked(average_flips=asked))
+    (answer,) = predictor.answer([("both", png_of(picture))], Asked(average_flips=asked))
     expected = softmax(2, 2.5, 2.5, 0) if sees_both else softmax(4, 5, 0, 0)
     assert sorted(item.probability for item in answer.classes) == pytest.approx(sorted(expected), abs=1e-5)
     assert predictor.probabilities(picture[None], average_flips=asked)[0] == pytest.approx(expected, abs=1e-5)
@@ -193,16 +198,16 @@ def test_the_middle_or_the_whole_of_a_wide_picture_is_seen():
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[..., 2] = 255
     wide[:, 20:40] = (255, 0, 0)
-    middle, whole = (next(made_predictor().answer([("wide", quick_png(wide))], Asked(framing=framing))) for framing in Framing)
+    middle, whole = (next(made_predictor().answer([("wide", png_of(wide))], Asked(framing=framing))) for framing in Framing)
     assert (middle.classes[0].class_name, whole.classes[0].class_name) == ("ruby", "navy")
     seen = pixels(whole.seen_png)
     assert seen.shape == (SIZE, SIZE, 3)
-    assert np.array_equal(seen, made_predictor().square(quick_png(wide), Framing.WHOLE))
+    assert np.array_equal(seen, made_predictor().square(png_of(wide), Framing.WHOLE))
 
 
 def test_what_the_model_sees_is_what_a_stored_image_of_the_same_file_would_be():
     noise = np.random.default_rng(0).integers(0, 256, (37, 61, 3), np.uint8)
-    data = quick_png(noise)
+    data = png_of(noise)
     (answer,) = made_predictor().answer([("noise", data)])
     assert np.array_equal(pixels(answer.seen_png), closest_square(decode_image(data), SIZE))
 
@@ -212,6 +217,13 @@ def test_the_preview_is_small_and_keeps_its_shape():
         made_predictor().answer([("large", png("red", (1000, 500))), ("small", png("red", (9, 5))), ("thin", png("red", (3000, 1)))])
     )
     assert [pixels(answer.preview).shape for answer in answers] == [(128, 256, 3), (5, 9, 3), (1, 256, 3)]
+
+
+def test_the_preview_of_a_large_picture_is_a_fraction_of_its_bytes_and_that_of_a_small_one_is_exact():
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    large, small = made_predictor().answer([("large", png_of(noise)), ("small", png_of(noise[:64, :64]))])
+    assert len(large.preview) < noise.nbytes / 2
+    assert np.array_equal(pixels(small.preview), noise[:64, :64])
 
 
 def described(folder: Path, dev_unlikeness: np.ndarray | None, features: int = 3) -> None:
@@ -307,10 +319,3 @@ def test_axes_that_are_not_of_the_embeddings_are_damage(tmp_path):
     save_embeddings(path, replace(found, axes=replace(found.axes, axes_FD=np.eye(3, 2, dtype=np.float16))))
     with pytest.raises(RunInvalid, match="damaged"):
         load_embeddings(path)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (7, 3), (32, 32), (1, 300), (300, 1)])
-def test_a_quick_png_is_read_as_what_it_was_made_of(shape):
-    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    assert np.array_equal(pixels(quick_png(noise)), noise)
-    assert np.array_equal(pixels(quick_png(np.asfortranarray(noise))), noise)
