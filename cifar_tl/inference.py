@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
 from PIL import Image
+from threadpoolctl import ThreadpoolController
 
 from cifar_tl.answers import Answer, Asked, Framing, RankedClass, RankedSuperclass
 from cifar_tl.config import RunConfig
@@ -41,6 +42,7 @@ _BATCH = 32  # pictures the network looks at together
 _BATCHES_AHEAD = 2  # that are being decoded meanwhile: with the present one, all that is in memory
 _MOST_THREADS = 4  # each may have a picture of a million pixels in memory
 _PREVIEW_PIXELS = 256
+_PIXELS_PER_PIXEL = 8  # of a picture, along a side, for one of the stored resolution
 _PREVIEW_QUALITY = 85
 _EXACT_PIXELS = 64
 _AS_USUAL = Asked()
@@ -121,11 +123,20 @@ class Predictor:
 
     def square(self, data: bytes | Path, framing: Framing = Framing.CENTER) -> np.ndarray:
         """uint8 H x W x 3: what the model sees of a picture. Raises ImageUnreadable."""
-        return use_picture(data, lambda picture: self._square(picture, framing))
+        return use_picture(data, lambda picture: self._square(picture, framing), enough=self._enough)
+
+    @property
+    def _sees_files(self) -> bool:
+        """True if the model was trained on files that this program made small; other data sets came small."""
+        return self.config.source.startswith("folder:")
+
+    @property
+    def _enough(self) -> int | None:
+        """Pixels of a picture's short side from which nobody sees more; None where an upload is to be what the same file is in the store."""
+        return None if self._sees_files else max(_PREVIEW_PIXELS, _PIXELS_PER_PIXEL * self.manifest.preprocessing.store_resolution)
 
     def _square(self, picture: Image.Image, framing: Framing) -> np.ndarray:
-        # The images of a folder were made small by `to_square` themselves; others came small.
-        make = to_square if self.config.source.startswith("folder:") else closest_square
+        make = to_square if self._sees_files else closest_square
         return make(picture, self.manifest.preprocessing.store_resolution, framing)
 
     @torch.inference_mode()
@@ -167,7 +178,7 @@ class Predictor:
     def _open(self, data: bytes | Path, framing: Framing) -> _Opened:
         """In a thread of its own. The picture itself is given back here: what goes on is small."""
         try:
-            return use_picture(data, lambda picture: _Opened(self._square(picture, framing), _preview(picture)))
+            return use_picture(data, lambda picture: _Opened(self._square(picture, framing), _preview(picture)), enough=self._enough)
         except ImageUnreadable as error:
             return _Opened(error=str(error))
 
@@ -194,7 +205,10 @@ class Predictor:
         known = self._embeddings
         if known is None or known.axes is None or known.dev_unlikeness_N is None:
             return [None] * len(features_BF)
-        return [float(share) for share in familiarity(unlikeness(features_BF, known.axes), known.dev_unlikeness_N)]
+        # BLAS threads wait for more work by spinning, on the cores that the network's next batch is computed with: half the rate.
+        with _blas().limit(limits=1, user_api="blas"):
+            shares_B = familiarity(unlikeness(features_BF, known.axes), known.dev_unlikeness_N)
+        return shares_B.tolist()
 
     def _classes(self, probabilities_C: np.ndarray, top_k: int) -> tuple[RankedClass, ...]:
         names, superclasses = self.manifest.class_names, self.manifest.superclass_names
@@ -211,6 +225,11 @@ class Predictor:
         sums_S = np.bincount(self.manifest.superclass_of_class, weights=probabilities_C, minlength=len(names))
         best = np.argsort(-sums_S, kind="stable")[:top_k]
         return tuple(RankedSuperclass(names[i], min(1.0, float(sums_S[i]))) for i in best)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()  # looks through all loaded libraries: once
 
 
 def _preview(picture: Image.Image) -> bytes:

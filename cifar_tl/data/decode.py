@@ -49,16 +49,17 @@ _UPRIGHT = {  # EXIF 2.32, tag 0x0112: what undoes each orientation
 }
 
 
-def decode_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Image.Image:
+def decode_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES, enough: int | None = None) -> Image.Image:
     """The picture as upright RGB on white, first frame only, without metadata. Raises ImageUnreadable with one line.
 
-    `max_pixels` beyond what its format may have has no effect. More than `HALVED_PIXELS` come in half their height and width.
+    `max_pixels` beyond what its format may have has no effect. More than `HALVED_PIXELS` come in half their height and width. A JPEG may
+    come in a half, a quarter or an eighth of them if its short side keeps `enough` pixels: its decoder then has that much less to do.
     """
     content = _content(data, max_bytes)
     format, _ = check_container(content)
     with _no_warnings:
         try:
-            rgb = _decoded(content, format, min(max_pixels, most_pixels(format)))
+            rgb = _decoded(content, format, min(max_pixels, most_pixels(format)), enough)
         except ImageUnreadable:
             raise
         except UnidentifiedImageError:
@@ -73,12 +74,12 @@ def decode_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS, max_bytes:
     return rgb
 
 
-def _decoded(content: bytes, format: str, max_pixels: int) -> Image.Image:
+def _decoded(content: bytes, format: str, max_pixels: int, enough: int | None) -> Image.Image:
     image = Image.open(io.BytesIO(content), formats=(format,))
     width, height = image.size
     check_pixels(width, height, max_pixels)
     is_halved = width * height > HALVED_PIXELS
-    if is_halved and format == "JPEG" and image.draft(None, (width // 2, height // 2)):
+    if format == "JPEG" and image.draft(None, _least_size(width, height, is_halved=is_halved, enough=enough)):
         is_halved = False  # by its own decoder, which is quicker and takes a quarter of the memory
     image.load()
     operation = _how_to_turn(image)
@@ -87,17 +88,24 @@ def _decoded(content: bytes, format: str, max_pixels: int) -> Image.Image:
     return rgb if operation is None else rgb.transpose(operation)
 
 
-def use_picture(data: bytes | Path, use: Callable[[Image.Image], Result]) -> Result:
+def _least_size(width: int, height: int, *, is_halved: bool, enough: int | None) -> tuple[int, int]:
+    """Of a JPEG's forms, the smallest with these many pixels or more is wanted."""
+    if is_halved:
+        width, height = width // 2, height // 2
+    return (min(width, enough), min(height, enough)) if enough else (width, height)
+
+
+def use_picture(data: bytes | Path, use: Callable[[Image.Image], Result], *, enough: int | None = None) -> Result:
     """What `use` makes of the picture, which is then given back: of large pictures one is in memory at a time, however many ask.
 
     They are decoded and used in one thread, because the C library gives each thread memory of its own and what one has freed
-    another does not get. Raises ImageUnreadable.
+    another does not get. `enough` as in `decode_image`. Raises ImageUnreadable.
     """
     content = _content(data, MAX_BYTES)
     _, announced_pixels = check_container(content)
 
     def decoded_and_used() -> Result:
-        return use(decode_image(content))
+        return use(decode_image(content, enough=enough))
 
     return decoded_and_used() if announced_pixels <= LARGE_PIXELS else _one_large_at_a_time.submit(decoded_and_used).result()
 

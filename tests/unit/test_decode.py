@@ -256,6 +256,34 @@ def test_the_limit_of_pixels_is_inclusive():
         decode_image(data, max_pixels=99)
 
 
+@pytest.mark.parametrize(
+    ("size", "enough", "expected"),
+    [
+        ((1000, 800), None, (1000, 800)),
+        ((1000, 800), 801, (1000, 800)),
+        ((1000, 800), 256, (500, 400)),
+        ((1000, 800), 400, (500, 400)),
+        ((8000, 400), 256, (8000, 400)),
+        ((8000, 1600), 256, (2000, 400)),
+        ((800, 1000), 1, (100, 125)),
+        ((5000, 3000), 2000, (2500, 1500)),
+    ],
+)
+def test_a_jpeg_comes_smaller_where_that_is_enough_and_never_with_less(size, enough, expected):
+    assert decode_image(encoded(Image.new("RGB", size, "teal"), "JPEG"), enough=enough).size == expected
+
+
+def test_other_formats_come_as_they_are_however_little_is_enough():
+    assert decode_image(encoded(Image.new("RGB", (300, 200)), "PNG"), enough=10).size == (300, 200)
+
+
+def test_a_picture_that_came_smaller_looks_the_same_small():
+    waves = np.sin(np.linspace(0, 20, 1024))[:, None, None] * np.sin(np.linspace(0, 14, 1024))[None, :, None]
+    photo = encoded(Image.fromarray(np.uint8(127 + 120 * np.repeat(waves, 3, 2))), "JPEG")
+    whole, quick = (to_square(decode_image(photo, enough=enough), 32).astype(int) for enough in (None, 256))
+    assert np.abs(whole - quick).max() <= 3
+
+
 def test_too_many_bytes_are_refused_unread(tmp_path):
     path = tmp_path / "large.png"
     with path.open("wb") as file:
