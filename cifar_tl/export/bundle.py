@@ -34,8 +34,8 @@ _IMPORTS = {
     "torchvision": "import json, math, sys\nimport torch, torchvision",
 }
 _READING = {
-    "timm": 'state = load_file("model.safetensors")',
-    "torchvision": """data = bytearray(open("model.safetensors", "rb").read())
+    "timm": 'state = load_file(folder / "model.safetensors")',
+    "torchvision": """data = bytearray((folder / "model.safetensors").read_bytes())
 start = 8 + int.from_bytes(data[:8], "little")
 found = {name: (t["shape"], start + t["data_offsets"][0]) for name, t in json.loads(data[8:start]).items() if name != "__metadata__"}
 state = {name: torch.frombuffer(data, dtype=torch.float32, count=math.prod(shape), offset=at).view(shape) for name, (shape, at) in found.items()}""",

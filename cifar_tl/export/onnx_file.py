@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from cifar_tl.export.network import Exportable
 OPSET = 18
 PIXELS, PROBABILITIES, IMAGES, LOGITS = "pixels", "probabilities", "images", "logits"
 _BATCH = 32
-_QUANTIZED = ["Conv", "Gemm", "MatMul"]
+# With what bounds their outputs: a convolution's range is otherwise measured before its Clip, and most of the 256 steps lie beyond it. The
+# shipped run then keeps 70 % of its classes instead of 96 %.
+_QUANTIZED = ["Conv", "Gemm", "MatMul", "Clip", "Relu", "Add", "MaxPool", "GlobalAveragePool"]
 
 
 def write_onnx(exportable: Exportable, target: Path, *, with_preprocessing: bool) -> None:
@@ -68,7 +71,7 @@ def _describe(path: Path, exportable: Exportable, *, with_preprocessing: bool) -
 
 
 def quantize(source: Path, target: Path, calibration: Iterator[np.ndarray]) -> None:
-    """`source` with weights and activations of convolutions and products in 8 bits: static, calibrated on batches of its input."""
+    """`source` in 8 bits, weights and activations, from its first convolution on: static, calibrated on batches of its input."""
     with _quiet():
         from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -99,14 +102,8 @@ def quantize(source: Path, target: Path, calibration: Iterator[np.ndarray]) -> N
 
 
 def _of_preprocessing(model: Any) -> list[str]:
-    """The products that resize pixels, which come before the first convolution."""
-    names = []
-    for node in model.graph.node:
-        if node.op_type == "Conv":
-            break
-        if node.op_type == "MatMul":
-            names.append(node.name)
-    return names
+    """What comes before the first convolution: pixels are resized and normalised exactly."""
+    return [node.name for node in takewhile(lambda node: node.op_type != "Conv", model.graph.node)]
 
 
 class OnnxModel:

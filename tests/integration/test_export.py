@@ -86,17 +86,15 @@ def test_without_preprocessing_it_takes_what_the_network_takes(folder, expected,
         assert np.abs(logits - expected.classifier(images).numpy()).max() < 1e-3
 
 
-def test_eight_bits_are_measured_beside_float32_and_offered_if_near(folder, tmp_path):
+def test_eight_bits_are_measured_beside_float32_and_nearly_as_right(folder, tmp_path):
     found = export(folder, tmp_path / "int8", Kind.ONNX, int8=True)
-    by_precision = {parity.precision: parity for parity in found.parities}
-    small_one = by_precision.get("int8")
-    assert (small_one is not None) == (tmp_path / "int8" / "model.int8.onnx").exists()
-    assert by_precision["float32"].images == 1_000
-    if small_one is None:
-        assert "int8" in found.refused[0]
-    else:
-        assert small_one.bytes < by_precision["float32"].bytes / 2
-        assert small_one.images_per_second > 0
+    float32, int8 = found.parities
+    assert (float32.precision, int8.precision) == ("float32", "int8")
+    assert float32.images == int8.images == 1_000
+    assert int8.top1_agreement > 0.9
+    assert int8.bytes < float32.bytes / 3
+    assert int8.images_per_second > 0
+    assert (tmp_path / "int8" / "model.int8.onnx").exists()
     assert "prepared" not in " ".join(names_in(tmp_path / "int8"))
 
 
@@ -127,7 +125,8 @@ def test_when_a_file_is_refused(change, words):
 
 
 def test_the_bundle_answers_in_a_clean_folder_without_the_program(folder, expected, tmp_path):
-    bundle = tmp_path / "bundle"
+    bundle, photos_folder = tmp_path / "bundle", tmp_path / "photos"
+    photos_folder.mkdir()
     (parity,) = export(folder, bundle, Kind.BUNDLE).parities
     assert parity.max_difference < 1e-5
     predictor = Predictor.from_run(folder.path)
@@ -140,14 +139,19 @@ def test_the_bundle_answers_in_a_clean_folder_without_the_program(folder, expect
         "tiny.png": Image.fromarray(squares(3)[2]).resize((20, 20), Image.Resampling.BICUBIC),
     }
     for name, photo in photos.items():
-        photo.save(bundle / name)
+        photo.save(photos_folder / name)
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "CIFAR_TL"))}
         output = subprocess.run(
-            [sys.executable, "-W", "ignore", "predict.py", name], cwd=bundle, env=clean, capture_output=True, text=True, timeout=120
+            [sys.executable, "-W", "ignore", bundle / "predict.py", name],
+            cwd=photos_folder,
+            env=clean,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert output.returncode == 0, output.stderr
         lines = [line.split("%", 1) for line in output.stdout.splitlines()]
-        square = predictor.square((bundle / name).read_bytes())
+        square = predictor.square((photos_folder / name).read_bytes())
         probabilities = expected.probabilities(square[None])[0]
         best = np.argsort(-probabilities, kind="stable")[:TOP]
         assert [line[1].strip() for line in lines] == [expected.manifest.class_names[index] for index in best], name
