@@ -39,7 +39,7 @@ from cifar_tl.runs.store import RunManifest, read_config, read_manifest
 from cifar_tl.training.checkpoint import load_weights
 
 _BATCH = 32  # pictures the network looks at together
-_BATCHES_AHEAD = 2  # that are being decoded meanwhile: with the present one, all that is in memory
+_BATCHES_AHEAD = 2  # that are decoded while an accelerator computes: with the present one, all that is in memory
 _MOST_THREADS = 4  # each may have a picture of a million pixels in memory
 _PREVIEW_PIXELS = 256
 _PIXELS_PER_PIXEL = 16  # of a picture, along a side, for one of the stored resolution
@@ -163,11 +163,13 @@ class Predictor:
             yield from self._answered(files, [self._open(files[0][1], asked.framing)], asked, began)
             return
         pool = ThreadPoolExecutor(min(_MOST_THREADS, cpu_count()), thread_name_prefix="decode")
+        # On processors alone both want all cores, and the threads of one product that wait for one another are then slower than in turn.
+        ahead = 0 if self.compute.device.type == "cpu" else _BATCHES_AHEAD
         opening: deque[list[Future[_Opened]]] = deque()
         try:
             began = time.perf_counter()
             for number, batch in enumerate(batches):
-                for later in batches[number + len(opening) : number + 1 + _BATCHES_AHEAD]:
+                for later in batches[number + len(opening) : number + 1 + ahead]:
                     opening.append([pool.submit(self._open, data, asked.framing) for _, data in later])
                 opened = [future.result() for future in opening.popleft()]
                 yield from self._answered(batch, opened, asked, began)
