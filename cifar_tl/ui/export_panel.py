@@ -9,6 +9,7 @@ from cifar_tl.ui.exports import MOST_BYTES_TO_DOWNLOAD, ExportState, download, e
 from cifar_tl.ui.widgets import format_bytes, page_boundary, plain, show_error
 
 POLL_SECONDS = 1.0
+_PATIENCE = {False: "Half a minute", True: "About two minutes"}  # with a file of 8 bits or without
 _TITLES = {Kind.ONNX: "ONNX", Kind.BUNDLE: "PyTorch", Kind.WEB: "Web page"}
 _ABOUT = {
     Kind.ONNX: "One file that ONNX Runtime and many other programs run, on servers, phones and small devices.",
@@ -73,7 +74,7 @@ def _state(folder: RunFolder, options: ExportOptions, *, was_running: bool) -> N
             _download(folder, now.report)
         if now.is_running:
             st.markdown(
-                ":material/progress_activity: Exporting and comparing with the model. Half a minute, longer for large networks.",
+                f":material/progress_activity: Exporting and comparing with the model. {_PATIENCE[options.int8]}, longer for large networks.",
                 width="content",
             )
     if now.problem:
@@ -129,14 +130,18 @@ def _row(parity: Parity) -> dict[str, str]:
         "Numbers": parity.precision,
         "Size": format_bytes(parity.bytes),
         "Test images": f"{parity.images:,}",
-        "Same class": f"{parity.top1_agreement:.1%}",
-        "Largest difference": f"{parity.max_difference:.2g}",
+        "Same class": _percent(parity.top1_agreement),
+        "Largest difference": f"{parity.max_difference:.2f}" if parity.max_difference >= 0.01 else "below 0.01",
         "Accuracy": _with_interval(parity),
-        "Of the model": f"{parity.model_accuracy.fraction:.1%}",
+        "Of the model": _percent(parity.model_accuracy.fraction),
     }
     return row | ({"Images/s": f"{parity.images_per_second:,.0f}"} if parity.images_per_second else {})
 
 
 def _with_interval(parity: Parity) -> str:
     low, high = parity.accuracy.interval
-    return f"{parity.accuracy.fraction:.1%} ({100 * low:.0f} to {100 * high:.0f})"
+    return f"{_percent(parity.accuracy.fraction)} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
