@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from cifar_tl.paths import PROJECT_ROOT
 from cifar_tl.ui.live_plot import ensure_plotly_js
@@ -30,6 +30,7 @@ CHROMIUM_ARGS = [
 ]
 SERVER_START_SECONDS = 60
 PAGE_TIMEOUT_MS = 30_000
+expect.set_options(timeout=PAGE_TIMEOUT_MS)  # a busy machine is not a broken page
 
 
 class StartApp:

@@ -58,6 +58,7 @@ def test_look_decide_train_again_and_compare(
     assert decided(first) == [(rows[1], "drop")]
     page.keyboard.press("l")
     expect(page.get_by_text("2 decided:")).to_be_visible()
+    expect_image(page, rows[3])
     assert decided(first) == [(rows[1], "drop"), (rows[2], "relabel")]
     page.keyboard.press("u")
     expect_image(page, rows[2])
