@@ -73,6 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
     worker = commands.add_parser("worker", help="(started by the program) the process of one run")
     worker.add_argument("run_dir")
     worker.add_argument("--lock-file", type=int, default=None, help="inherited file descriptor that holds the run's lock")
+    rank = commands.add_parser("rank", help="one of the processes that train a run together, for torchrun (docs/machines.md)")
+    rank.add_argument("run_dir", metavar="RUN_DIR")
     worker.add_argument("--draw-map", action="store_true", help="only draw the embedding map, which is the last thing that a worker does")
     return parser
 
@@ -94,6 +96,7 @@ def _add_data(commands: Any) -> None:
 
 def _add_train(commands: Any) -> None:
     train = _add(commands, "train", "train a model; every setting of the form is an option here")
+    train.add_argument("--create", action="store_true", help="only make the run's folder and print its path, for torchrun")
     train.add_argument("--preset", choices=[preset.name for preset in PRESETS], help="values for settings that are not given")
     for item in settings():
         train.add_argument(f"--{item.name.replace('_', '-')}", dest=item.name, default=argparse.SUPPRESS, **_argument(item))
@@ -115,6 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     # Imported after parsing: --help and wrong use answer at once.
     try:
+        if options.command == "rank":
+            from cifar_tl.training.rank import rank_main
+
+            return rank_main(RunFolder(Path(options.run_dir).resolve()))
         if options.command == "worker":
             return _work(RunFolder(Path(options.run_dir).resolve()), options)
         from cifar_tl import commands

@@ -70,6 +70,11 @@ def data_prepare(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
+    if options.create:
+        folder = launcher.create_run(_config_from(options))
+        if not options.json:
+            print(folder.path)
+        return _finish(options, {"run_id": folder.run_id, "run_dir": str(folder.path)})
     return _follow_to_the_end(options, launcher.start_run(_config_from(options)))
 
 

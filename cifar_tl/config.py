@@ -335,6 +335,14 @@ class RunConfig(BaseModel):
     device: Device = setting(
         "auto", title="Device", help="Automatic prefers a CUDA GPU, then an Apple GPU, then the CPU.", section="Hardware"
     )
+    processes: int = setting(
+        1,
+        title="Processes",
+        help="How many processes share the run, each with a GPU of its own; 0 takes all GPUs of the machine. The batch size is that of all of them together.",
+        section="Hardware",
+        ge=0,
+        le=1024,
+    )
     compile: bool = setting(
         False,
         title="Compile the network",
@@ -408,6 +416,8 @@ class RunConfig(BaseModel):
             )
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("float16 is not for training on a CPU: choose Automatic, bfloat16 or float32.")
+        if self.processes > self.batch_size:
+            raise ValueError(f"A batch of {self.batch_size} images cannot be shared by {self.processes} processes: raise the batch size.")
         if len(self.classes) == 1:
             raise ValueError("One class cannot be told from anything: choose at least two classes, or leave the field empty for all.")
         if len(set(self.classes)) != len(self.classes):

@@ -7,6 +7,7 @@ Level 2: torch, but no model, no data.
 import ctypes
 import os
 import platform
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,17 @@ def device_slots(device: str = "auto") -> tuple[str, ...]:
     """The devices of that kind, each of which one run has to itself. Raises DeviceUnavailable."""
     name = _resolve(device)
     return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) if name == "cuda" else (name,)
+
+
+def processes_on(slots: Sequence[str], processes: int) -> int:
+    """How many processes the setting asks for on these devices: 0 is one for each. Raises DeviceUnavailable for more processes than GPUs."""
+    if slots[0].startswith("cuda") and processes > len(slots):
+        raise DeviceUnavailable(
+            f"{processes} processes need a GPU each, and this machine has {len(slots)}. Choose fewer processes, or 0 for all GPUs."
+        )
+    if slots[0] == "mps" and processes > 1:
+        raise DeviceUnavailable("An Apple GPU trains with one process. Set processes to 1.")
+    return processes or len(slots)
 
 
 def _resolve(device: str) -> str:

@@ -46,6 +46,7 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("cifar_tl.evaluation.suspicion", 1),
     ("cifar_tl.data.corrections", 1),
     ("cifar_tl.devices", 2),
+    ("cifar_tl.group", 2),
     ("cifar_tl.data", 2),
     ("cifar_tl.models", 2),
     ("cifar_tl.training.checkpoint", 3),

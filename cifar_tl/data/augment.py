@@ -2,7 +2,7 @@
 
 Images are float32 B x 3 x H x W in [0, 1] at the stored resolution, before the upscale, where a change costs a
 sixteenth of what it costs at four times the size. Randomness comes from the generator that is passed and nowhere else;
-it must live on the images' device.
+it must live on the images' device. A share of a batch is changed as it would be within the whole (`data.draws`).
 """
 
 import math
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from cifar_tl.config import RunConfig
+from cifar_tl.data.draws import Random, integers, permutation, uniform
 from cifar_tl.data.trivial_augment import trivial_augment
 
 _CROP_SHIFT = 1 / 8  # 4 of 32 pixels: the usual CIFAR crop (He et al. 2016)
@@ -24,7 +25,7 @@ def changes_each_image(config: RunConfig) -> bool:
     return config.crop or config.trivial_augment or config.random_erasing > 0
 
 
-def augment(images_BCHW: torch.Tensor, config: RunConfig, generator: torch.Generator) -> torch.Tensor:
+def augment(images_BCHW: torch.Tensor, config: RunConfig, generator: Random) -> torch.Tensor:
     """uint8 in, uint8 out: what the settings ask for, in the usual order. Mixing needs labels and is `mix`."""
     if not (config.flip or changes_each_image(config)):
         return images_BCHW
@@ -45,34 +46,34 @@ def to_uint8(images_BCHW: torch.Tensor) -> torch.Tensor:
     return images_BCHW.mul(255).round_().clamp_(0, 255).to(torch.uint8, memory_format=torch.channels_last)
 
 
-def random_flip(images_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def random_flip(images_BCHW: torch.Tensor, generator: Random) -> torch.Tensor:
     """Mirror half of the images left to right."""
-    is_flipped = torch.rand(len(images_BCHW), generator=generator, device=images_BCHW.device) < 0.5
+    is_flipped = uniform(generator, len(images_BCHW)) < 0.5
     return torch.where(is_flipped.view(-1, 1, 1, 1), images_BCHW.flip(-1), images_BCHW)
 
 
-def random_crop(images_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def random_crop(images_BCHW: torch.Tensor, generator: Random) -> torch.Tensor:
     """Shift each image by up to an eighth of its size in both directions, reflecting what comes in at the border."""
     count, _, height, width = images_BCHW.shape
     device = images_BCHW.device
-    rows_BH = _shifted_indices(count, height, generator, device)
-    columns_BW = _shifted_indices(count, width, generator, device)
+    rows_BH = _shifted_indices(count, height, generator)
+    columns_BW = _shifted_indices(count, width, generator)
     batch = torch.arange(count, device=device).view(-1, 1, 1)
     # Advanced indices around the channel slice put channels last: B x H x W x 3.
     return images_BCHW[batch, :, rows_BH[:, :, None], columns_BW[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _shifted_indices(count: int, length: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+def _shifted_indices(count: int, length: int, generator: Random) -> torch.Tensor:
     most = max(1, round(length * _CROP_SHIFT))
-    shift_B1 = torch.randint(-most, most + 1, (count, 1), generator=generator, device=device)
-    indices = (torch.arange(length, device=device) + shift_B1).abs()
+    shift_B1 = integers(generator, -most, most + 1, count, 1)
+    indices = (torch.arange(length, device=shift_B1.device) + shift_B1).abs()
     return torch.where(indices >= length, 2 * (length - 1) - indices, indices)
 
 
-def random_erasing(images_BCHW: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
+def random_erasing(images_BCHW: torch.Tensor, probability: float, generator: Random) -> torch.Tensor:
     """Fill a random rectangle of some images with their own mean colour (Zhong et al. 2020, arXiv 1708.04896)."""
     count, _, height, width = images_BCHW.shape
-    u_B5 = torch.rand(count, 5, generator=generator, device=images_BCHW.device)
+    u_B5 = uniform(generator, count, 5)
     area = _ERASED_AREA[0] + u_B5[:, 0] * (_ERASED_AREA[1] - _ERASED_AREA[0])
     low, high = (math.log(bound) for bound in _ERASED_ASPECT)
     aspect = torch.exp(low + u_B5[:, 1] * (high - low))
@@ -94,13 +95,13 @@ def rectangles(
 
 
 def mix(
-    batch: torch.Tensor, labels_B: torch.Tensor, config: RunConfig, num_classes: int, generator: torch.Generator
+    batch: torch.Tensor, labels_B: torch.Tensor, config: RunConfig, num_classes: int, generator: Random
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mixup (Zhang et al. 2018, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899), a fair coin deciding per batch if both are on.
 
     uint8 images in and out, or activations of any float type: there mixup is manifold mixup (Verma et al. 2019, arXiv 1806.05236),
     and CutMix pastes a rectangle of a map B x C x H x W; what is no map (pooled features, tokens) is blended or stays. Targets become
-    float32 B x num_classes that sum to 1. With nothing to do: batch and labels as they came.
+    float32 B x num_classes that sum to 1. Of a share of a batch, partners are images of that share. With nothing to do: batch and labels as they came.
     """
     cutmix = config.cutmix if is_map(batch) else 0.0
     if not (config.mixup or cutmix) or len(labels_B) < 2:
@@ -109,7 +110,7 @@ def mix(
     host = torch.Generator().manual_seed(generator.initial_seed() ^ _HOST_STREAM)
     use_cutmix = cutmix > 0 and (config.mixup == 0 or _uniform(host) < 0.5)
     share = _beta(cutmix if use_cutmix else config.mixup, host)
-    partner_B = torch.randperm(len(labels_B), generator=generator, device=batch.device)
+    partner_B = permutation(generator, len(labels_B))
     if use_cutmix:
         batch, share = _paste(batch, partner_B, share, host)
     elif batch.dtype is torch.uint8:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from cifar_tl.data.draws import Random, integers, uniform
+
 _GEOMETRY = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 _MAX_SHEAR = 0.99
 _MAX_TRANSLATE = 1.0  # of the image; the paper's 32 pixels on CIFAR
@@ -18,12 +20,12 @@ _MAX_ROTATION = math.radians(135)
 _MAX_COLOUR = 0.99
 
 
-def trivial_augment(images_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def trivial_augment(images_BCHW: torch.Tensor, generator: Random) -> torch.Tensor:
     """float32 images in [0, 1] of any size; the generator lives on the images' device."""
-    count, device = len(images_BCHW), images_BCHW.device
-    change_B = torch.randint(0, len(_CHANGES), (count,), generator=generator, device=device)
-    strength_B = torch.rand(count, generator=generator, device=device)
-    sign_B = torch.randint(0, 2, (count,), generator=generator, device=device) * 2 - 1
+    count = len(images_BCHW)
+    change_B = integers(generator, 0, len(_CHANGES), count)
+    strength_B = uniform(generator, count)
+    sign_B = integers(generator, 0, 2, count) * 2 - 1
     result = images_BCHW.clone()
     geometric = (change_B > 0) & (change_B <= len(_GEOMETRY))
     chosen = geometric.nonzero().squeeze(1)

@@ -12,6 +12,7 @@ from cifar_tl.data.batches import in_order
 from cifar_tl.data.splits import SplitRows
 from cifar_tl.devices import Compute
 from cifar_tl.evaluation.arrays import Evaluation
+from cifar_tl.group import ALONE, Group
 from cifar_tl.models.build import Classifier
 
 _TOP = 5
@@ -49,25 +50,29 @@ def collect(
     positions: np.ndarray | None = None,
     keep_embeddings: bool = True,
     progress: Callable[[int], None] | None = None,
+    group: Group = ALONE,
 ) -> tuple[Metrics, Evaluation, np.ndarray]:
     """Metrics, arrays and float16 embeddings_NF (pooled features before the head) of a split, every image exactly once.
 
     `positions`: only these images of it, in this order. Without `keep_embeddings` there are none: 0 x 0. `progress(n)` hears of n more
-    images done.
+    images done. The processes of a `group` share the work, and each has the whole result.
     """
     positions = np.arange(len(inputs)) if positions is None else positions
     logits_chunks: list[torch.Tensor] = []
     embeddings_NF, done = np.empty((0, 0), np.float16), 0
-    for logits, embeddings_V in _outputs(classifier, inputs, compute, positions, progress):
+    own = positions[group.share(len(positions))]
+    for logits, embeddings_V in _outputs(classifier, inputs, compute, own, progress):
         logits_chunks.append(logits.cpu())
         if not keep_embeddings:
             continue
         embeddings = _mean(embeddings_V)
         if not done:  # one array from the start: chunks that are joined at the end would take twice the memory
-            embeddings_NF = np.empty((len(positions), embeddings.shape[1]), np.float16)
+            embeddings_NF = np.empty((len(own), embeddings.shape[1]), np.float16)
         embeddings_NF[done : done + len(embeddings)] = embeddings.clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16).half().cpu().numpy()
         done += len(embeddings)
-    logits_NC, labels_N = torch.cat(logits_chunks), inputs.labels_N.cpu()[positions]
+    logits_NC, labels_N = group.gather(torch.cat(logits_chunks), len(positions)), inputs.labels_N.cpu()[positions]
+    if keep_embeddings and group.size > 1:
+        embeddings_NF = group.gather(torch.from_numpy(embeddings_NF), len(positions)).numpy()
     top_NK = logits_NC.topk(min(_TOP, logits_NC.shape[1]), dim=1).indices
     evaluation = Evaluation(
         labels_N=labels_N.numpy().astype(np.int32),
@@ -86,9 +91,13 @@ def measure(
     positions: np.ndarray,
     *,
     progress: Callable[[int], None] | None = None,
+    group: Group = ALONE,
 ) -> Metrics:
-    """Metrics of the images at `positions`. `progress(n)` hears of n more images done."""
-    logits_NC = torch.cat([logits.cpu() for logits, _ in _outputs(classifier, inputs, compute, positions, progress)])
+    """Metrics of the images at `positions`, shared and whole as in `collect`. `progress(n)` hears of n more images done."""
+    own = positions[group.share(len(positions))]
+    logits_NC = group.gather(
+        torch.cat([logits.cpu() for logits, _ in _outputs(classifier, inputs, compute, own, progress)]), len(positions)
+    )
     top_NK = logits_NC.topk(min(_TOP, logits_NC.shape[1]), dim=1).indices
     return _metrics(logits_NC, inputs.labels_N.cpu()[positions], top_NK)
 

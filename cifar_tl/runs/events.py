@@ -60,7 +60,7 @@ class Started(Event):
 
     {"type":"started","device":"cpu","device_name":"Xeon","precision":"bf16","train_images":45000,"dev_images":5000,
      "test_images":10000,"num_classes":100,"parameters":3499652,"trainable_parameters":128100,"epochs":5,
-     "steps_per_epoch":351,"worker_pid":4711}
+     "steps_per_epoch":351,"worker_pid":4711,"processes":1}
     """
 
     type: ClassVar[str] = "started"
@@ -76,6 +76,7 @@ class Started(Event):
     epochs: int
     steps_per_epoch: int
     worker_pid: int
+    processes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

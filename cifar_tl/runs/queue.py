@@ -3,7 +3,7 @@
     <cache>/devices/cpu.lock, cuda:0.lock ...   held with flock by the run that has the device
                     waiting/<run id>-<hash>     a ticket for each run that waits, held with flock for as long as it does
 
-A worker that waits looks at the tickets a few times a second; the first one takes the first device that is free. The kernel drops
+A worker that waits looks at the tickets a few times a second; the first one takes the first device that is free, or waits for as many as it wants together. The kernel drops
 a lock whichever way its process ends, so a killed worker blocks nobody, and a ticket that nobody holds is thrown away.
 Runs that were moved to the front come first, the latest move before the others.
 """
@@ -26,25 +26,21 @@ _POLL_SECONDS = 0.25
 
 
 @contextmanager
-def device_for(
-    folder: RunFolder, devices: Sequence[str], *, tell: Callable[[int], object], should_stop: Callable[[], bool]
-) -> Iterator[str | None]:
-    """Wait for one of `devices` and have it to oneself inside the `with`; None if asked to stop before there was one.
+def devices_for(
+    folder: RunFolder, devices: Sequence[str], *, count: int = 1, tell: Callable[[int], object], should_stop: Callable[[], bool]
+) -> Iterator[tuple[str, ...]]:
+    """Wait for `count` of `devices` and have them to oneself inside the `with`; none if asked to stop before there were so many.
 
     `tell(ahead)` hears how many waiting runs come before this one, when that changes; nothing if a device is free at once.
     """
     waiting = device_locks_root() / "waiting"
     waiting.mkdir(parents=True, exist_ok=True)
     with _held_ticket(waiting, folder, devices):
-        taken = _wait(waiting, folder, devices, tell, should_stop)
-    if taken is None:
-        yield None
-        return
-    name, lock = taken
+        taken = _wait(waiting, folder, devices, count, tell, should_stop)
     try:
-        yield name
+        yield tuple(taken)
     finally:
-        os.close(lock)
+        _give_back(taken)
 
 
 def runs_waiting() -> list[str]:
@@ -63,22 +59,43 @@ def move_to_front(run_id: str) -> None:
 
 
 def _wait(
-    waiting: Path, folder: RunFolder, devices: Sequence[str], tell: Callable[[int], object], should_stop: Callable[[], bool]
-) -> tuple[str, int] | None:
+    waiting: Path,
+    folder: RunFolder,
+    devices: Sequence[str],
+    count: int,
+    tell: Callable[[int], object],
+    should_stop: Callable[[], bool],
+) -> dict[str, int]:
+    """The locks of the devices, by name; none if asked to stop."""
     told = None
     while not should_stop():
         before = [run.path for run, wanted in _tickets(waiting) if set(wanted) & set(devices)]
         ahead = before.index(folder.path) if folder.path in before else 0
-        if ahead == 0:
-            for name in devices:
-                if (lock := _lock_at(device_locks_root() / f"{name}.lock")) is not None:
-                    folder.queue_front.unlink(missing_ok=True)
-                    return name, lock
+        if ahead == 0 and (taken := _take(devices, count)):
+            folder.queue_front.unlink(missing_ok=True)
+            return taken
         if ahead != told:
             told = ahead
             tell(ahead)
         time.sleep(_POLL_SECONDS)
-    return None
+    return {}
+
+
+def _take(devices: Sequence[str], count: int) -> dict[str, int]:
+    """The first `count` devices that are free, or none."""
+    taken: dict[str, int] = {}
+    for name in devices:
+        if len(taken) < count and (lock := _lock_at(device_locks_root() / f"{name}.lock")) is not None:
+            taken[name] = lock
+    if len(taken) == count:
+        return taken
+    _give_back(taken)
+    return {}
+
+
+def _give_back(taken: dict[str, int]) -> None:
+    for lock in taken.values():
+        os.close(lock)
 
 
 def _tickets(waiting: Path) -> list[tuple[RunFolder, list[str]]]:

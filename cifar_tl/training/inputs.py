@@ -20,6 +20,7 @@ import torch
 from cifar_tl.config import RunConfig
 from cifar_tl.data.augment import augment, changes_each_image, mix
 from cifar_tl.data.batches import ImageBatches, to_model_input
+from cifar_tl.data.draws import Random, integers
 from cifar_tl.data.splits import SplitRows
 from cifar_tl.data.store import ImageStore
 from cifar_tl.devices import Compute
@@ -54,7 +55,7 @@ class ImageInputs:
         """From now on training batches have this size; evaluation keeps the run's image size."""
         self._training_preprocessing = replace(self._preprocessing, image_size=image_size)
 
-    def training_batch(self, positions: np.ndarray, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def training_batch(self, positions: np.ndarray, generator: Random) -> tuple[torch.Tensor, torch.Tensor]:
         """Network input and targets: class indices, or class probabilities when images are mixed."""
         images = augment(self._batches.images(positions), self._config, generator)
         images, targets = mix(
@@ -125,14 +126,14 @@ class CachedInputs:
     def set_training_size(self, image_size: int) -> None:
         """Cached activations have the one size they were made at; settings that ask for others are refused (`RunConfig`)."""
 
-    def training_batch(self, positions: np.ndarray, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def training_batch(self, positions: np.ndarray, generator: Random) -> tuple[torch.Tensor, torch.Tensor]:
         labels = self.labels_N[torch.from_numpy(positions).to(self._device)]
         return mix(self._in_drawn_views(positions, generator).to(self._device), labels, self._config, self._num_classes, generator)
 
-    def _in_drawn_views(self, positions: np.ndarray, generator: torch.Generator) -> torch.Tensor:
+    def _in_drawn_views(self, positions: np.ndarray, generator: Random) -> torch.Tensor:
         if len(self._training_views) == 1:
             return self._read(positions, self._training_views[0])
-        drawn = torch.randint(len(self._training_views), (len(positions),), generator=generator, device=generator.device).cpu()
+        drawn = integers(generator, 0, len(self._training_views), len(positions)).cpu()
         rows = self._rows.rows[positions]
         return self._cache.read_views(self._rows.store_split, self._split_size, rows, self._training_views, drawn.numpy())
 

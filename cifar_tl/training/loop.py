@@ -5,6 +5,8 @@ prepare ──► for each leg (head alone, then everything; or just one leg): e
                       │ every epoch, every few minutes, and when asked to stop: a checkpoint, from which a resumed run goes on
                       ▼
                     emit(event)
+
+The processes of a group walk through the same story side by side. The first one alone tells, writes and hears that the run is to stop.
 """
 
 import os
@@ -22,6 +24,7 @@ from cifar_tl.evaluation.arrays import Evaluation, save_evaluation
 from cifar_tl.evaluation.collect import Metrics, collect, measure
 from cifar_tl.evaluation.embeddings import forget_description
 from cifar_tl.evaluation.epochs import answers_of, forget_after, save_answers
+from cifar_tl.group import ALONE, Group
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.events import Completed, Epoch, Event, Phase, Resumed, Started, Stopped, Warned
 from cifar_tl.runs.events import Progress as ProgressEvent
@@ -71,14 +74,16 @@ def train(
     should_stop: Callable[[], bool],
     is_resumed: bool = False,
     device: str = "",
+    group: Group = ALONE,
     hand_over: Callable[[TrainedRun], object] = lambda _trained: None,
 ) -> Completed | Stopped:
     """Run the whole job and return how it ended (not emitted here). A resumed run goes on from its newest whole checkpoint.
 
-    `device` is the one of several that the run has to itself, such as "cuda:1"; else the settings decide.
+    `device` is the one of several that this process has to itself, such as "cuda:1"; else the settings decide. In a group all processes
+    call this alike; of those that are not the first, `emit` and `should_stop` do nothing, and the caller ends them when the first returns.
     `hand_over` is given what a completed run has in hand, for who wants to go on with it. Raises CifarTLError for what a person can mend.
     """
-    progress, state = _resume(folder, emit) if is_resumed else (Progress(), None)
+    progress, state = _resume(folder, emit, group) if is_resumed else (Progress(), None)
     progress.extend_to(config.epochs)
 
     def check() -> None:
@@ -91,17 +96,19 @@ def train(
             check()
 
     try:
-        run = _Run(prepare_run(config, folder, emit_or_stop, device), folder, progress, emit_or_stop, check, hand_over)
+        run = _Run(prepare_run(config, folder, emit_or_stop, device, group), folder, progress, emit_or_stop, check, hand_over)
         return _train_and_test(run, state)
     except StopRequested:
         best = progress.best_accuracy if progress.best_epoch else None
         return Stopped(step=progress.step, best_dev_accuracy=best, seconds=progress.seconds)
 
 
-def _resume(folder: RunFolder, emit: Emit) -> tuple[Progress, State | None]:
+def _resume(folder: RunFolder, emit: Emit, group: Group) -> tuple[Progress, State | None]:
     state, problem = load_checkpoint(folder)
+    group.wait()  # all have read the same checkpoint before a newer one can be written
     progress = Progress(**state["progress"]) if state else Progress()
-    forget_after(folder, progress.epoch)
+    if group.is_first:
+        forget_after(folder, progress.epoch)
     emit(Resumed(step=progress.step, epoch=progress.epoch, seconds=progress.seconds_before, message=problem))
     if problem:
         emit(Warned(message=f"{problem} The run goes on from the one before, at step {progress.step:,}."))
@@ -157,17 +164,20 @@ def _finish_epoch(run: _Run, trainer: Trainer, inputs: SplitInputs, sample: np.n
     """Measure train and dev alike, keep the weights, tell."""
     prepared, progress = run.prepared, run.progress
     training_seconds, began = trainer.epoch_seconds, time.monotonic()
+    classifier, compute, group = trainer.ready_to_measure(), prepared.compute, prepared.group
     dev, evaluation, _ = collect(
-        trainer.best_guess, inputs.dev, prepared.splits.dev, prepared.compute, keep_embeddings=False, progress=run.checked
+        classifier, inputs.dev, prepared.splits.dev, compute, keep_embeddings=False, progress=run.checked, group=group
     )
-    train = measure(trainer.best_guess, inputs.train, prepared.compute, sample, progress=run.checked)
+    train = measure(classifier, inputs.train, compute, sample, progress=run.checked, group=group)
     trainer.require_finite(progress)
     progress.epoch += 1
-    save_answers(run.folder.dev_answers_of(progress.epoch), answers_of(evaluation))
     is_best = dev.accuracy > progress.best_accuracy
     if is_best:
         progress.best_accuracy, progress.best_epoch = dev.accuracy, progress.epoch
-        _keep_best(trainer, evaluation, run.folder)
+    if group.is_first:
+        save_answers(run.folder.dev_answers_of(progress.epoch), answers_of(evaluation))
+        if is_best:
+            _keep_best(trainer, evaluation, run.folder)
     seconds = training_seconds + time.monotonic() - began
     eta = trainer.eta(progress, training_seconds / trainer.steps_per_epoch)
     run.emit(_epoch_event(prepared, progress, train, dev, len(sample), is_best, len(trainer.labels_N) / training_seconds, seconds, eta))
@@ -184,7 +194,8 @@ def _keep_best(trainer: Trainer, evaluation: Evaluation, folder: RunFolder) -> N
 def _save_checkpoint(run: _Run, trainer: Trainer) -> None:
     """Raises NonFiniteLoss instead of keeping weights that are no numbers."""
     trainer.require_finite(run.progress)
-    save_checkpoint(run.folder, {"progress": run.progress.state()} | trainer.state())
+    if run.prepared.group.is_first:
+        save_checkpoint(run.folder, {"progress": run.progress.state()} | trainer.state())
 
 
 def _epoch_event(
@@ -224,11 +235,16 @@ def _test(run: _Run, inputs: SplitInputs) -> Completed:
     """The only look at test, with the epoch that dev chose."""
     prepared, progress = run.prepared, run.progress
     run.emit(Phase(name="testing", text=f"Testing the weights of epoch {progress.best_epoch}"))
-    load_weights(run.folder.best_weights, prepared.classifier)
-    told = counted_progress(run.emit, "Testing", len(inputs.test))
-    metrics, evaluation, embeddings_NF = collect(prepared.classifier, inputs.test, prepared.splits.test, prepared.compute, progress=told)
-    forget_description(run.folder)  # of a run that was trained longer: the weights are others now
-    save_evaluation(run.folder.evaluation_of("test"), evaluation)
+    if prepared.group.is_first:
+        load_weights(run.folder.best_weights, prepared.classifier)
+    prepared.group.same_as_first(iter(prepared.classifier.state_dict().values()))
+    told = counted_progress(run.emit, "Testing", len(inputs.test) // prepared.group.size)
+    metrics, evaluation, embeddings_NF = collect(
+        prepared.classifier, inputs.test, prepared.splits.test, prepared.compute, progress=told, group=prepared.group
+    )
+    if prepared.group.is_first:
+        forget_description(run.folder)  # of a run that was trained longer: the weights are others now
+        save_evaluation(run.folder.evaluation_of("test"), evaluation)
     run.hand_over(TrainedRun(prepared, inputs, embeddings_NF))
     return Completed(
         best_epoch=progress.best_epoch,
@@ -272,4 +288,5 @@ def _started(prepared: Prepared) -> Started:
         epochs=config.epochs,
         steps_per_epoch=num_batches(len(splits.train.rows), config.batch_size),
         worker_pid=os.getpid(),
+        processes=prepared.group.size,
     )

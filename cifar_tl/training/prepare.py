@@ -7,7 +7,7 @@ what it looks at a data set with.
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import timm
@@ -16,13 +16,15 @@ import torchvision
 
 from cifar_tl.config import RunConfig
 from cifar_tl.data.augment import is_map
-from cifar_tl.data.batches import ImageBatches
+from cifar_tl.data.batches import ImageBatches, num_batches
 from cifar_tl.data.corrections import Corrections, corrections_of_run, note_corrections
 from cifar_tl.data.sources import Progress as SourceProgress
 from cifar_tl.data.sources import prepare
 from cifar_tl.data.splits import RunSplits, SplitRows, run_splits
 from cifar_tl.data.store import ImageStore, UnreadableFile
 from cifar_tl.devices import Compute, choose_compute
+from cifar_tl.errors import SettingsError
+from cifar_tl.group import ALONE, Group
 from cifar_tl.models.build import Classifier, build_classifier
 from cifar_tl.models.frozen import FrozenPrefix
 from cifar_tl.paths import RunFolder
@@ -46,6 +48,7 @@ class Prepared:
     classifier: Classifier
     compute: Compute
     preprocessing: Preprocessing
+    group: Group = ALONE
 
     @property
     def num_classes(self) -> int:
@@ -65,21 +68,33 @@ class SplitInputs:
     test: Inputs
 
 
-def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit, device: str = "") -> Prepared:
-    """Load data and network as the settings say and write run.json. `device`: the one of several that the run has.
+def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit, device: str = "", group: Group = ALONE) -> Prepared:
+    """Load data and network as the settings say and write run.json. `device`: the one of several that this process has.
 
     Raises DataError, BackboneError, TrainingError.
     """
     compute = choose_compute(device or config.device, config.precision)
     if config.compile and compute.device.type != "cuda":
         emit(Warned(message="The network is not compiled: that makes nothing faster without a CUDA GPU."))
-    store = load_data(config, emit)
-    if store.info.unreadable:
-        emit(Warned(message=_left_out(store.info.unreadable)))
-    corrections = _corrections(config, folder, store, emit)
-    prepared = load_network(config, store, compute, emit, corrections)
-    write_manifest(folder, _manifest(folder, prepared, corrections))
+    with group.first_on_each_machine():
+        store = load_data(config, emit)
+        if store.info.unreadable:
+            emit(Warned(message=_left_out(store.info.unreadable)))
+        corrections = _corrections(config, folder, store, emit)
+        prepared = replace(load_network(config, store, compute, emit, corrections), group=group)
+        _require_shares(prepared)
+        if group.is_first:
+            write_manifest(folder, _manifest(folder, prepared, corrections))
     return prepared
+
+
+def _require_shares(prepared: Prepared) -> None:
+    """Every process must have something of every batch and every split. Raises SettingsError."""
+    splits, size = prepared.splits, prepared.group.size
+    smallest_batch = len(splits.train.rows) // num_batches(len(splits.train.rows), prepared.config.batch_size)
+    for count, what in ((smallest_batch, "batches"), (len(splits.dev.rows), "the dev split"), (len(splits.test.rows), "the test split")):
+        if count < size:
+            raise SettingsError(f"{size} processes cannot share {what} of {count} images. Choose fewer processes.")
 
 
 def load_data(config: RunConfig, emit: Emit) -> ImageStore:
@@ -143,8 +158,9 @@ def inputs_for(prepared: Prepared, boundary: int, emit: Emit) -> SplitInputs:
     emit(Phase(name="caching_features", text=f"Running the frozen part of {prepared.config.backbone} once"))
     progress = counted_progress(emit, "Caching features", sum(len(rows.rows) * len(v) for rows, v in wanted))
     prefix, damaged = FrozenPrefix(prepared.classifier, boundary, prepared.preprocessing, prepared.compute), 0
-    for rows, split_views in wanted:
-        damaged += fill_cache(cache, prefix, prepared.store, rows, prepared.config, views=split_views, progress=progress)
+    with prepared.group.first_on_each_machine():
+        for rows, split_views in wanted:
+            damaged += fill_cache(cache, prefix, prepared.store, rows, prepared.config, views=split_views, progress=progress)
     if damaged:
         emit(Warned(message=f"{damaged:,} cached activations were damaged on disk and were computed again."))
 

@@ -2,6 +2,7 @@
 
 All randomness of a step is a function of (seed, step): data order, augmentation and dropout need no stored generator state, and
 `Trainer.state` with `Progress` is all that a run needs to go on exactly where it was.
+The processes of a group walk through the same batches; each computes its share of one, and gradients are averaged in the backward pass.
 Emits nothing and keeps no files: that is `training.loop`.
 """
 
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import nn
 
 from cifar_tl.config import RunConfig
 from cifar_tl.data.batches import epoch_batches, num_batches
+from cifar_tl.data.draws import SharedGenerator
 from cifar_tl.errors import NonFiniteLoss
 from cifar_tl.models.build import Classifier
 from cifar_tl.runs.events import Step
@@ -72,14 +75,17 @@ class Trainer:
         self.classifier = prepared.classifier
         self.compute, self.device = prepared.compute, prepared.compute.device
         mixed = {"float32": "no"}.get(prepared.compute.precision, prepared.compute.precision)
-        self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision=mixed)
+        ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
+        self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision=mixed, kwargs_handlers=[ddp])
+        self.group = prepared.group
         optimizer = make_optimizer(self.classifier, config)
         # Accelerate's own step looks for optional packages on the disk each time (0.2 ms): not where it has nothing to add.
-        self._is_plain = self.accelerator.scaler is None and self.accelerator.num_processes == 1
+        self._is_plain = self.accelerator.scaler is None and self.group.size == 1
         self.optimizer = optimizer if self._is_plain else self.accelerator.prepare(optimizer)
-        self._forward = (
-            torch.compile(self.classifier.forward_suffix) if is_compiled(config, self.device) else self.classifier.forward_suffix
-        )
+        suffix = self.classifier.forward_suffix
+        if self.group.size > 1:
+            suffix = self.accelerator.prepare_model(_Suffix(self.classifier))
+        self._forward = torch.compile(suffix) if is_compiled(config, self.device) else suffix
         self.average = WeightAverage(self.classifier, config.ema_decay) if config.ema_decay else None
         self.labels_N = prepared.splits.train.labels
         self.class_weights = (
@@ -107,6 +113,12 @@ class Trainer:
     def best_guess(self) -> Classifier:
         """The weights that are evaluated and kept: the average where there is one."""
         return self.average.classifier if self.average else self.classifier
+
+    def ready_to_measure(self) -> Classifier:
+        """The weights that are evaluated, the same in every process: statistics of batch norms are the first one's."""
+        if not self.config.freeze_batch_norm:
+            self.group.same_as_first(self.best_guess.buffers())
+        return self.best_guess
 
     def batches(self, epoch: int, progress: Progress) -> Iterator[tuple[int, np.ndarray]]:
         """Number and positions of each batch of an epoch that is still to come."""
@@ -136,7 +148,8 @@ class Trainer:
             "average": self.average.state() if self.average else None,
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
             "parts": self._parts,
-            "sums": (self._loss_sum, self._right_sum, self._steps, self._images),
+            # Sums of this process alone are no part of the run: the next report leaves out the steps before this checkpoint.
+            "sums": (self._loss_sum, self._right_sum, self._steps, self._images) if self.group.size == 1 else None,
             "epoch_seconds": self.epoch_seconds,
         }
 
@@ -156,8 +169,9 @@ class Trainer:
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self._parts = state["parts"]
-        loss_sum, right_sum, self._steps, self._images = state["sums"]
-        self._loss_sum, self._right_sum = loss_sum.to(self.device), right_sum.to(self.device)
+        if state["sums"] and self.group.size == 1:
+            loss_sum, right_sum, self._steps, self._images = state["sums"]
+            self._loss_sum, self._right_sum = loss_sum.to(self.device), right_sum.to(self.device)
         self._epoch_began = time.monotonic() - state["epoch_seconds"]
 
     def require_finite(self, progress: Progress) -> None:
@@ -168,14 +182,17 @@ class Trainer:
             raise self._non_finite(progress, "nan")
 
     def step(self, positions: np.ndarray, progress: Progress) -> None:
-        """One optimizer step on the images at `positions`."""
-        generator = seed_step(self.config.seed, progress.step, self.device)
-        batch, targets = self.inputs.training_batch(positions, generator)
+        """One optimizer step on the images at `positions`, of which this process sees its share."""
+        own = self.group.share(len(positions))
+        generator = seed_step(self.config.seed, progress.step, self.device, self.group.index)
+        random = SharedGenerator(generator, len(positions), own) if self.group.size > 1 else generator
+        batch, targets = self.inputs.training_batch(positions[own], random)
         self._learning_rate = self._set_learning_rate(progress.step)
-        while not self._add_gradients(batch, targets):
+        while not self._add_gradients(batch, targets, positions):
             # Out of memory. Out of the except clause too, whose traceback would keep the tensors of the failed pass.
             self._halve_parts(len(positions))
-            seed_step(self.config.seed, progress.step, self.device)  # dropout draws as it will when the parts are small from the start
+            # Dropout draws as it will when the parts are small from the start.
+            seed_step(self.config.seed, progress.step, self.device, self.group.index)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
@@ -185,10 +202,15 @@ class Trainer:
         self._right_sum += self._step_right
         self._steps, self._images = self._steps + 1, self._images + len(positions)
 
-    def _add_gradients(self, batch: torch.Tensor, targets: torch.Tensor) -> bool:
-        """Forward and backward of a batch, in as many parts as fit into memory. False if even they do not."""
+    def _add_gradients(self, batch: torch.Tensor, targets: torch.Tensor, positions: np.ndarray) -> bool:
+        """Forward and backward of this process's share of the batch at `positions`, in as many parts as fit into memory. False if even they do not."""
         weights = self.class_weights
-        images = weights[targets].sum() if weights is not None and targets.ndim == 1 else len(targets)
+        # Of the whole batch, so that the losses of all shares add up to the mean over it.
+        images = (
+            len(positions)
+            if weights is None or targets.ndim > 1
+            else weights[self.inputs.labels_N[torch.from_numpy(positions).to(self.device)]].sum()
+        )
         hard_targets = targets if targets.ndim == 1 else targets.argmax(1)
         if self._is_head_alone:
             smoothing, dtype = self.config.label_smoothing, self.compute.dtype
@@ -209,11 +231,11 @@ class Trainer:
                 if self._is_plain:
                     loss.backward()
                 else:
-                    self.accelerator.backward(loss)
+                    self.accelerator.backward(loss * self.group.size)  # gradients are averaged over the group, losses add up
                 self._step_loss += loss.detach()
                 self._step_right += (logits.detach().argmax(1) == part_classes).sum()
         except torch.OutOfMemoryError:
-            if self._parts >= len(targets):
+            if self._parts >= len(targets) or self.group.size > 1:  # the others would wait for gradients that never come
                 raise
             return False
         return True
@@ -238,8 +260,9 @@ class Trainer:
         return (batch_number + 1) % self.log_every == 0 or batch_number + 1 == self.steps_per_epoch or progress.step == 1
 
     def report(self, progress: Progress) -> Step:
-        """Means since the last report. Raises NonFiniteLoss."""
-        loss = float(self._loss_sum) / self._steps
+        """Means since the last report, over the whole group. Raises NonFiniteLoss."""
+        loss = float(self.group.sum(self._loss_sum)) / self._steps
+        right_sum = self.group.sum(self._right_sum)
         if not math.isfinite(loss):
             raise self._non_finite(progress, loss)
         seconds = max(time.monotonic() - self._since, 1e-9)
@@ -247,7 +270,7 @@ class Trainer:
             step=progress.step,
             epoch=round(progress.step / self.steps_per_epoch, 4),
             loss=loss,
-            batch_accuracy=float(self._right_sum) / self._images,
+            batch_accuracy=float(right_sum) / self._images,
             learning_rate=self._learning_rate,
             images_per_second=self._images / seconds,
             eta_seconds=self.eta(progress, seconds / self._steps),
@@ -290,20 +313,32 @@ class Trainer:
         self._since = time.monotonic()
 
 
+class _Suffix(nn.Module):
+    """What DistributedDataParallel wraps: the forward pass that trains."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, activations: torch.Tensor, boundary: int) -> torch.Tensor:
+        return self.classifier.forward_suffix(activations, boundary)
+
+
 def is_compiled(config: RunConfig, device: torch.device) -> bool:
     """torch.compile serves on CUDA. On a CPU it was measured: 44.6 instead of 46.3 images a second, and far slower with batch norm training."""
     return config.compile and device.type == "cuda"
 
 
-def seed_step(seed: int, step: int, device: torch.device) -> torch.Generator:
-    """The generator of one step; dropout, which takes none, draws from torch's own, seeded alike."""
+def seed_step(seed: int, step: int, device: torch.device, process: int = 0) -> torch.Generator:
+    """The generator of one step, the same in all processes; dropout, which takes none, draws from torch's own, each process for its share."""
     step_seed = _scrambled(seed, step)
+    own_seed = _scrambled(step_seed, process) if process else step_seed
     # Not torch.manual_seed: where CUDA is not in use it keeps every call for later, traceback and all (0.6 ms a step).
-    torch.default_generator.manual_seed(step_seed)
+    torch.default_generator.manual_seed(own_seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed(step_seed)
+        torch.cuda.manual_seed(own_seed)
     elif device.type == "mps":
-        torch.mps.manual_seed(step_seed)
+        torch.mps.manual_seed(own_seed)
     return torch.Generator(device).manual_seed(step_seed)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from cifar_tl.errors import RunInvalid, RunNotFound
 from cifar_tl.paths import PROJECT_ROOT, RunFolder, device_locks_root
-from cifar_tl.runs.queue import device_for, move_to_front, runs_waiting
+from cifar_tl.runs.queue import devices_for, move_to_front, runs_waiting
 from tests.made_runs import make_run
 
 CPU = ("cpu",)
@@ -42,7 +42,8 @@ class Waiting(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        with device_for(self.folder, self.devices, tell=self._tell, should_stop=self.stop.is_set) as self.device:
+        with devices_for(self.folder, self.devices, tell=self._tell, should_stop=self.stop.is_set) as devices:
+            self.device = devices[0] if devices else None
             if self.device:
                 self.started.append(self.folder.run_id)
             self.has_it.set()
@@ -152,9 +153,9 @@ _PROCESS = """
 import sys
 from pathlib import Path
 from cifar_tl.paths import RunFolder
-from cifar_tl.runs.queue import device_for
+from cifar_tl.runs.queue import devices_for
 say = lambda word: print(word, flush=True)
-with device_for(RunFolder(Path(sys.argv[1])), ("cpu",), tell=lambda ahead: say("waits"), should_stop=lambda: False):
+with devices_for(RunFolder(Path(sys.argv[1])), ("cpu",), tell=lambda ahead: say("waits"), should_stop=lambda: False):
     say("has it")
     sys.stdin.read()
 """

@@ -14,7 +14,7 @@ from cifar_tl.paths import RunFolder, device_locks_root
 from cifar_tl.runs import hold, launcher
 from cifar_tl.runs.events import Phase
 from cifar_tl.runs.log import EventWriter
-from cifar_tl.runs.queue import device_for
+from cifar_tl.runs.queue import devices_for
 from cifar_tl.runs.store import find_run, is_alive, run_ids
 from cifar_tl.runs.summary import summarize
 from tests.made_runs import hold_lock, make_run
@@ -47,10 +47,10 @@ def test_locks_of_devices_and_places_in_the_queue_are_open_to_the_group(root):
         seen.extend(group_may_write(path) for path in (device_locks_root() / "waiting").iterdir())
 
     first, second = (make_run(root, run_id=run_id, status="empty") for run_id in "ab")
-    with device_for(first, ("cpu",), tell=look, should_stop=lambda: False) as device:
-        assert device == "cpu"
-        with device_for(second, ("cpu",), tell=look, should_stop=lambda: bool(seen)) as none:
-            assert none is None
+    with devices_for(first, ("cpu",), tell=look, should_stop=lambda: False) as devices:
+        assert devices == ("cpu",)
+        with devices_for(second, ("cpu",), tell=look, should_stop=lambda: bool(seen)) as none:
+            assert none == ()
     assert seen == [True]
     assert group_may_write(device_locks_root())
     assert group_may_write(device_locks_root() / "cpu.lock")

@@ -1,0 +1,98 @@
+"""Group: the processes that train one run together, by Hugging Face Accelerate over torch.distributed.
+
+Each process has a device, a share of every batch and a share of what is evaluated; gradients are averaged, so that the weights are
+the same in all of them. The first process writes the run folder and decides when to stop. A run of one process has a group too, `ALONE`.
+
+Level 2. The launcher (`training.ranks`, torchrun or Ray) sets the environment that `Group.join` reads: RANK, LOCAL_RANK, WORLD_SIZE,
+MASTER_ADDR and MASTER_PORT.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast, broadcast_object_list, gather, pad_across_processes, reduce
+
+# How long a process waits for the others, which may be downloading or filling a cache. One that dies is noticed at once.
+_PATIENCE = timedelta(days=1)
+# Batches and weights travel by NCCL; what is on the processor, such as gathered answers, by gloo.
+_BACKEND_WITH_CUDA = "cuda:nccl,cpu:gloo"
+
+
+class Group:
+    """`index` counts the processes of all machines from 0; `local_index` those of this machine."""
+
+    def __init__(self, state: PartialState | None = None) -> None:
+        self._state = state
+        self.size: int = state.num_processes if state else 1
+        self.index: int = state.process_index if state else 0
+        self.local_index: int = state.local_process_index if state else 0
+
+    @classmethod
+    def join(cls, device: str) -> "Group":
+        """The group that the environment names; on CUDA this process takes the GPU of its local index. Blocks until all are there."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return ALONE
+        on_cuda = device == "cuda"
+        return cls(PartialState(cpu=not on_cuda, timeout=_PATIENCE, **({"backend": _BACKEND_WITH_CUDA} if on_cuda else {})))
+
+    def leave(self) -> None:
+        """Nothing is asked of the others after this."""
+        if self._state:
+            self._state.destroy_process_group()
+
+    @property
+    def is_first(self) -> bool:
+        return self.index == 0
+
+    def share(self, count: int) -> slice:
+        """This process's part of `count` things: all parts together are each of them once, and differ by one at most in size."""
+        return _share(count, self.index, self.size)
+
+    @contextmanager
+    def first_on_each_machine(self) -> Iterator[None]:
+        """One process of each machine does this before the others do: they find files that it leaves behind."""
+        if self._state is None:
+            yield
+            return
+        with self._state.local_main_process_first():
+            yield
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self._state:
+            self._state.wait_for_everyone()
+
+    def from_first(self, value: Any) -> Any:
+        """What the first process gave, in all of them. Small things only."""
+        return broadcast_object_list([value])[0] if self._state else value
+
+    def same_as_first(self, tensors: Iterator[torch.Tensor]) -> None:
+        """Give every process the first one's values, in place."""
+        if self._state:
+            for tensor in tensors:
+                broadcast(tensor)
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Over all processes."""
+        return reduce(tensor, "sum") if self._state else tensor
+
+    def gather(self, rows: torch.Tensor, count: int) -> torch.Tensor:
+        """All `count` rows in their order, in every process, from the ones in `share(count)` that each has on its processor."""
+        if self._state is None:
+            return rows
+        padded = gather(pad_across_processes(rows.contiguous()))
+        longest = len(padded) // self.size
+        parts = [_share(count, index, self.size) for index in range(self.size)]
+        return torch.cat([padded[index * longest :][: part.stop - part.start] for index, part in enumerate(parts)])
+
+
+def _share(count: int, index: int, size: int) -> slice:
+    return slice(count * index // size, count * (index + 1) // size)
+
+
+ALONE = Group()
