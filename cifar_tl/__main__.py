@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     resume = _add(commands, "resume", "let a stopped, failed or killed run go on from its last checkpoint, or train a completed one longer")
     resume.add_argument("run_id")
     resume.add_argument("--epochs", type=int, default=None, help="how many epochs the run is to have in all [as before]")
+    resume.add_argument("--on", metavar="ADDRESS", default=None, help="here, or the address of a Ray cluster [where it was]")
     resume.add_argument("--learning-rate", type=float, default=None, help="from now on [as before]")
     queue = _add(commands, "queue", "list the runs that wait for a device, the next one first")
     queue.add_argument("--first", metavar="RUN_ID", help="move this one to the front")
@@ -75,6 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
     worker.add_argument("--lock-file", type=int, default=None, help="inherited file descriptor that holds the run's lock")
     rank = commands.add_parser("rank", help="one of the processes that train a run together, for torchrun (docs/machines.md)")
     rank.add_argument("run_dir", metavar="RUN_DIR")
+    driver = commands.add_parser("cluster-driver", help="(started by the program) the driver of a run on a Ray cluster")
+    driver.add_argument("run_dir")
     worker.add_argument("--draw-map", action="store_true", help="only draw the embedding map, which is the last thing that a worker does")
     return parser
 
@@ -96,6 +99,9 @@ def _add_data(commands: Any) -> None:
 
 def _add_train(commands: Any) -> None:
     train = _add(commands, "train", "train a model; every setting of the form is an option here")
+    train.add_argument(
+        "--on", metavar="ADDRESS", default="here", help="send the run to the Ray cluster at this address, http://HOST:8265 [here]"
+    )
     train.add_argument("--create", action="store_true", help="only make the run's folder and print its path, for torchrun")
     train.add_argument("--preset", choices=[preset.name for preset in PRESETS], help="values for settings that are not given")
     for item in settings():
@@ -122,6 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from cifar_tl.training.rank import rank_main
 
             return rank_main(RunFolder(Path(options.run_dir).resolve()))
+        if options.command == "cluster-driver":
+            from cifar_tl.training.cluster_driver import run_driver
+
+            return run_driver(RunFolder(Path(options.run_dir).resolve()))
         if options.command == "worker":
             return _work(RunFolder(Path(options.run_dir).resolve()), options)
         from cifar_tl import commands

@@ -75,11 +75,11 @@ def train(options: argparse.Namespace) -> int:
         if not options.json:
             print(folder.path)
         return _finish(options, {"run_id": folder.run_id, "run_dir": str(folder.path)})
-    return _follow_to_the_end(options, launcher.start_run(_config_from(options)))
+    return _follow_to_the_end(options, launcher.start_run(_config_from(options), options.on))
 
 
 def resume(options: argparse.Namespace) -> int:
-    launcher.resume_run(options.run_id, epochs=options.epochs, learning_rate=options.learning_rate)
+    launcher.resume_run(options.run_id, epochs=options.epochs, learning_rate=options.learning_rate, on=options.on)
     return _follow_to_the_end(options, options.run_id)
 
 

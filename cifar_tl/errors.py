@@ -12,7 +12,8 @@
     ├── RunError
     │   ├── RunNotFound          no run of that id
     │   ├── RunInvalid           the folder is there, but is not a readable run
-    │   └── RunActive            not while the worker of this run is alive
+    │   ├── RunActive            not while the worker of this run is alive
+    │   └── ClusterUnavailable   no Ray cluster at that address, or it does not take the run
     ├── PredictionProcessDied    the prediction process ended in the middle of its work
     └── TrainingError
         ├── NonFiniteLoss        the loss became infinite or not a number
@@ -73,6 +74,10 @@ class RunInvalid(RunError):
 
 class RunActive(RunError):
     """Refused while the worker of this run is alive."""
+
+
+class ClusterUnavailable(RunError):
+    """No Ray cluster at that address, or it does not take the run."""
 
 
 class PredictionProcessDied(CifarTLError):

@@ -20,7 +20,7 @@ from accelerate.utils import broadcast, broadcast_object_list, gather, pad_acros
 # How long a process waits for the others, which may be downloading or filling a cache. One that dies is noticed at once.
 _PATIENCE = timedelta(days=1)
 # Batches and weights travel by NCCL; what is on the processor, such as gathered answers, by gloo.
-_BACKEND_WITH_CUDA = "cuda:nccl,cpu:gloo"
+BACKEND_WITH_CUDA = "cuda:nccl,cpu:gloo"
 
 
 class Group:
@@ -38,7 +38,7 @@ class Group:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return ALONE
         on_cuda = device == "cuda"
-        return cls(PartialState(cpu=not on_cuda, timeout=_PATIENCE, **({"backend": _BACKEND_WITH_CUDA} if on_cuda else {})))
+        return cls(PartialState(cpu=not on_cuda, timeout=_PATIENCE, **({"backend": BACKEND_WITH_CUDA} if on_cuda else {})))
 
     def leave(self) -> None:
         """Nothing is asked of the others after this."""

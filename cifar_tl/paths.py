@@ -138,6 +138,11 @@ class RunFolder:
         return self.path / "stop.requested"
 
     @property
+    def submission(self) -> Path:
+        """There while the run is on a Ray cluster."""
+        return self.path / "cluster.json"
+
+    @property
     def queue_front(self) -> Path:
         """There while a run that waits for a device is to be the next one."""
         return self.path / "queue.front"

@@ -15,14 +15,18 @@ import time
 from collections.abc import Sequence
 
 from cifar_tl.config import RunConfig, make_config
-from cifar_tl.errors import RunError, RunInvalid, SettingsError
+from cifar_tl.errors import ClusterUnavailable, RunError, RunInvalid, SettingsError
 from cifar_tl.paths import PROJECT_ROOT, RunFolder, checkpoints_root
-from cifar_tl.runs.events import Completed, Phase
+from cifar_tl.runs.cluster import require_cluster, submit
+from cifar_tl.runs.events import Completed, Failed, Phase
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.hold import has_ended, held
 from cifar_tl.runs.log import EventReader, EventWriter
 from cifar_tl.runs.names import one_line
 from cifar_tl.runs.store import RUN_ID_TIME, find_run, is_alive, read_config, write_json, writing_in
+from cifar_tl.runs.submission import is_expected, read_submission
+
+HERE = "here"
 
 
 def create_run(config: RunConfig) -> RunFolder:
@@ -112,31 +116,63 @@ def _start(folder: RunFolder, lock: int, arguments: Sequence[str]) -> subprocess
     return worker
 
 
-def start_run(config: RunConfig) -> str:
-    """Create and start a run; returns its id at once. Raises RunError, and then there is no such run."""
+def start_run(config: RunConfig, on: str = HERE) -> str:
+    """Create and start a run, here or on the Ray cluster at that address; returns its id at once. Raises RunError, and then there is no such run."""
+    if on != HERE:
+        require_cluster(on)
     folder = create_run(config)
     try:
-        start_worker(folder)
+        if on == HERE:
+            start_worker(folder)
+        else:
+            with held(folder):
+                _send(folder, on)
     except RunError:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
     return folder.run_id
 
 
-def resume_run(run_id: str, *, epochs: int | None = None, learning_rate: float | None = None) -> None:
+def resume_run(run_id: str, *, epochs: int | None = None, learning_rate: float | None = None, on: str | None = None) -> None:
     """Let a run go on from its last checkpoint, perhaps for more epochs in all, or with another learning rate.
 
-    Raises RunNotFound, RunActive, RunInvalid (nothing to resume), SettingsError (values that do not fit), RunError.
+    `on`: `HERE` or the address of a Ray cluster; None is where it was. Raises RunNotFound, RunActive, RunInvalid (nothing to resume), SettingsError (values that do not fit), RunError.
     """
     folder = find_run(run_id)
     _changed(folder, epochs, learning_rate)  # what is refused disturbs nobody who still describes the run
+    place = where(folder) if on is None else on
+    if place != HERE:
+        require_cluster(place)
     with held(folder) as lock:
         config = _changed(folder, epochs, learning_rate)
         with writing_in(folder.path):
             write_json(folder.config, config.model_dump(mode="json"))
             with EventWriter(folder.events) as log:
                 log.write(Phase(name="resuming", text="Going on from the last checkpoint"))
-        _spawn(folder, lock)
+        if place == HERE:
+            folder.submission.unlink(missing_ok=True)
+            _spawn(folder, lock)
+        else:
+            _send(folder, place)
+
+
+def where(folder: RunFolder) -> str:
+    """`HERE`, or the address of the Ray cluster that the run was sent to."""
+    submission = read_submission(folder)
+    return submission.address if submission else HERE
+
+
+def _send(folder: RunFolder, address: str) -> None:
+    """Raises RunError; then the log does not say that the run waits."""
+    with writing_in(folder.path):
+        folder.stop_request.unlink(missing_ok=True)
+        with EventWriter(folder.events) as log:
+            log.write(Phase(name="queued", text=f"Waiting for the Ray cluster at {address}"))
+            try:
+                submit(folder, address)
+            except ClusterUnavailable as error:
+                log.write_last(Failed(error=type(error).__name__, message=str(error), seconds=0.0))
+                raise
 
 
 def why_not_resume(folder: RunFolder, history: RunHistory) -> str:
@@ -169,7 +205,7 @@ def _changed(folder: RunFolder, epochs: int | None, learning_rate: float | None)
 def request_stop(run_id: str) -> bool:
     """Ask the worker to stop after the present step; False if the run has no worker, or none that still trains. Raises RunNotFound, RunError."""
     folder = find_run(run_id)
-    if not is_alive(folder):
+    if not (is_alive(folder) or is_expected(folder)):
         return False
     with writing_in(folder.path):
         folder.stop_request.touch()

@@ -1,7 +1,7 @@
 """The run folders on disk: list them, read one, tell its status.
 
 Status is derived, never stored: a terminal event says completed, stopped or failed; a held lock says running, or queued if the
-worker's last word is that it waits; neither says lost (crashed, killed, power cut), or failed if the worker ended before its first word. The kernel drops the lock
+worker's last word is that it waits; neither says lost (crashed, killed, power cut), failed if the worker ended before its first word, or queued if the run has just been sent to a cluster. The kernel drops the lock
 whichever way the worker dies.
 """
 
@@ -25,6 +25,7 @@ from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.lock import try_lock
 from cifar_tl.runs.log import EventReader
 from cifar_tl.runs.names import one_line
+from cifar_tl.runs.submission import is_expected
 
 MANIFEST_VERSION = 1
 RUN_ID_TIME = "%Y%m%d-%H%M%S"  # local time; every run id begins with it
@@ -216,6 +217,8 @@ class RunFollower:
             return _STATUS_OF_TERMINAL[type(end)]
         if alive:
             return RunStatus.QUEUED if self.history.is_queued else RunStatus.RUNNING
+        if self.history.is_queued and is_expected(self.folder):
+            return RunStatus.QUEUED
         return RunStatus.LOST if self.history.has_begun else RunStatus.FAILED
 
 

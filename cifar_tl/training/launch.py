@@ -50,7 +50,7 @@ def train_in_processes(
         launcher.join(_LOOK_AGAIN_SECONDS)
     if our_request:
         folder.stop_request.unlink(missing_ok=True)
-    said = _last_word(folder)
+    said = last_word(folder)
     if said is not None:
         return said
     ending = _explained(raised[0], processes, began) if raised else _silent(began)
@@ -87,7 +87,8 @@ def _set_environment(processes: int, devices: Sequence[str], is_resumed: bool) -
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[index] for index in chosen)
 
 
-def _last_word(folder: RunFolder) -> Completed | Stopped | Failed | None:
+def last_word(folder: RunFolder) -> Completed | Stopped | Failed | None:
+    """None while it has not been said."""
     history = RunHistory()
     history.extend(EventReader(folder.events).read_new())
     return history.terminal

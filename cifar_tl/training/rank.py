@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
+import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from cifar_tl.config import RunConfig
@@ -20,7 +21,7 @@ from cifar_tl.devices import device_slots
 from cifar_tl.errors import CifarTLError
 from cifar_tl.group import Group
 from cifar_tl.paths import RunFolder
-from cifar_tl.runs.events import Completed, Event, Failed, Phase, Progress, Step
+from cifar_tl.runs.events import Completed, Event, Failed, Phase, Progress, Step, Warned
 from cifar_tl.runs.log import EventWriter
 from cifar_tl.runs.store import RunFollower, read_config
 from cifar_tl.training.last_word import describe, draw_map, failed, train_to_the_end
@@ -30,6 +31,7 @@ from cifar_tl.training.worker import take_lock
 
 _LOOK_AGAIN_SECONDS = 0.1
 _SECONDS_TO_BE_ENDED = 3.0
+_SECONDS_TO_LEAVE = 10.0  # for a process of Ray's, whose sudden end would count as a death
 
 
 def rank_main(folder: RunFolder) -> int:
@@ -39,6 +41,34 @@ def rank_main(folder: RunFolder) -> int:
     except Exception:
         traceback.print_exc()
         return 1
+
+
+def run_rank_on_cluster(folder: RunFolder, device: str) -> None:
+    """The same in a process of Ray's, whose run's lock the driver holds. Raises what another machine may do better: Ray starts the group again."""
+    if has_said_last_word(RunFollower(folder, leave_out=(Step, Progress))):
+        return  # this process was started because another of an ended run was left alone
+    os.environ[HAS_WORKER] = "1"
+    config = read_config(folder)
+    group = Group.join(device.partition(":")[0])
+    if group.is_first:
+        os.environ[IS_RESUMED] = str(int(_goes_on(folder)))
+        _run_first(folder, config, group, device, folder.stop_request.exists, raises=RuntimeError)
+    else:
+        _run_other(folder, config, group, device, patience=_SECONDS_TO_LEAVE)
+
+
+def _goes_on(folder: RunFolder) -> bool:
+    """Whether a process of the run was there before; says so where one was lost."""
+    follower = RunFollower(folder)
+    follower.update()
+    history = follower.history
+    if history.phase is not None and history.phase.name not in ("queued", "resuming"):
+        with EventWriter(folder.events) as log:
+            text = "A machine or process of the cluster was lost: the run goes on from its last checkpoint"
+            log.write(Phase(name="resuming", text=text))
+            log.write(Warned(message=f"{text}."))
+        return True
+    return history.started is not None or (history.phase is not None and history.seconds_before > 0)
 
 
 def run_rank(folder: RunFolder) -> int:
@@ -51,18 +81,28 @@ def run_rank(folder: RunFolder) -> int:
     end_with_parent()
     config = read_config(folder)
     group = Group.join(device_slots(config.device)[0].partition(":")[0])
+    device = device_of(group, config)
     if group.is_first:
-        return _run_first(folder, config, group, has_worker, lambda: bool(stop_signals) or folder.stop_request.exists())
-    _run_other(folder, config, group)
+        return _run_first(folder, config, group, device, lambda: bool(stop_signals) or folder.stop_request.exists())
+    _run_other(folder, config, group, device)
     return 0
 
 
-def _run_first(folder: RunFolder, config: RunConfig, group: Group, has_worker: bool, should_stop: Callable[[], bool]) -> int:
+def _run_first(
+    folder: RunFolder,
+    config: RunConfig,
+    group: Group,
+    device: str,
+    should_stop: Callable[[], bool],
+    raises: type[Exception] | None = None,
+) -> int:
+    """`raises`: errors that are left to who started this process."""
+    has_worker = HAS_WORKER in os.environ
     lock = None if has_worker else take_lock(folder)
     began, trained = time.monotonic(), list[TrainedRun]()
     with EventWriter(folder.events) as log:
         is_resumed = os.environ.get(IS_RESUMED) == "1" if has_worker else log.next_seq > 0
-        ending = _train_first(folder, config, group, log, is_resumed, should_stop, trained.append, began)
+        ending = _train_first(folder, config, group, device, log, is_resumed, should_stop, trained.append, began, raises)
         log.write_last(ending)
         if isinstance(ending, Completed) and config.describe:
             describe(trained.pop(), folder, should_stop)
@@ -77,11 +117,13 @@ def _train_first(
     folder: RunFolder,
     config: RunConfig,
     group: Group,
+    device: str,
     log: EventWriter,
     is_resumed: bool,
     should_stop: Callable[[], bool],
     hand_over: Callable[[TrainedRun], object],
     began: float,
+    raises: type[Exception] | None,
 ) -> Event:
     try:
         if is_resumed and HAS_WORKER not in os.environ:
@@ -93,28 +135,32 @@ def _train_first(
             log,
             should_stop=should_stop,
             is_resumed=is_resumed,
-            device=device_of(group, config),
+            device=device,
             group=group,
             hand_over=hand_over,
         )
     except CifarTLError as error:
         return failed(error, began)
     except Exception as error:
+        if raises and isinstance(error, raises) and not isinstance(error, torch.OutOfMemoryError):
+            raise
         # If this is because another process died, the launcher knows better why, and ends this one now.
         time.sleep(_SECONDS_TO_BE_ENDED)
         return failed(error, began)
 
 
-def _run_other(folder: RunFolder, config: RunConfig, group: Group) -> None:
+def _run_other(folder: RunFolder, config: RunConfig, group: Group, device: str, patience: float = 0.0) -> None:
     """Raises what goes wrong, unless the run has said its last word: then this process was left alone in the middle of its work."""
-    is_resumed = group.from_first(None)
-    end_with_run(folder)
+    is_resumed, done = group.from_first(None), threading.Event()
+    end_with_run(folder, done, patience)
     try:
-        train(config, folder, emit=_say_nothing, should_stop=_never, is_resumed=is_resumed, device=device_of(group, config), group=group)
+        train(config, folder, emit=_say_nothing, should_stop=_never, is_resumed=is_resumed, device=device, group=group)
         group.leave()
     except Exception:
         if not has_said_last_word(RunFollower(folder, leave_out=(Step, Progress))):
             raise
+    finally:
+        done.set()
 
 
 def device_of(group: Group, config: RunConfig) -> str:
@@ -142,10 +188,10 @@ def end_with_parent() -> None:
     _end_when(lambda: os.getppid() != parent, exit_code=1)
 
 
-def end_with_run(folder: RunFolder) -> None:
-    """From now on this process ends when the run has said its last word."""
+def end_with_run(folder: RunFolder, done: threading.Event, patience: float) -> None:
+    """From now on, until `done`, this process ends when the run has said its last word `patience` seconds ago."""
     follower = RunFollower(folder, leave_out=(Step, Progress))
-    _end_when(lambda: has_said_last_word(follower), exit_code=0)
+    _end_when(lambda: has_said_last_word(follower) and not done.wait(patience), exit_code=0)
 
 
 def _end_when(condition: Callable[[], bool], exit_code: int) -> None:

@@ -26,6 +26,8 @@ from cifar_tl.runs.store import read_config
 if TYPE_CHECKING:
     from cifar_tl.training.loop import TrainedRun
 
+_SECONDS_FOR_LOCK = 3.0
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -84,7 +86,7 @@ def _train_alone_or_place(
     try:
         place = _find_place(folder, log, should_stop, held, is_resumed)
         if not place.devices:
-            return _stopped_while_waiting(folder)
+            return stopped_while_waiting(folder)
         if place.processes > 1:
             return place
         config = place.config
@@ -113,7 +115,7 @@ def _find_place(folder: RunFolder, log: EventWriter, should_stop: Callable[[], b
     return _Place(config, devices, processes, is_resumed)
 
 
-def _stopped_while_waiting(folder: RunFolder) -> Stopped:
+def stopped_while_waiting(folder: RunFolder) -> Stopped:
     """As it was before it waited, which for a new run is nothing."""
     history = RunHistory()
     history.extend(EventReader(folder.events).read_new())
@@ -126,9 +128,11 @@ def _stopped_while_waiting(folder: RunFolder) -> Stopped:
 
 
 def take_lock(folder: RunFolder) -> int:
-    """The open file that holds the run's lock. Raises RunActive."""
-    lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o644)
-    if try_lock(lock):
+    """The open file that holds the run's lock. Raises RunActive if it does not become free: who only looks or hands over has it shortly."""
+    lock, deadline = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o644), time.monotonic() + _SECONDS_FOR_LOCK
+    while not (is_held := try_lock(lock)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if is_held:
         return lock
     os.close(lock)
     raise RunActive(f"Run {folder.run_id} is already running.")

@@ -63,8 +63,8 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 class Started:
     """A run that was started, and its log as it grows."""
 
-    def __init__(self, **changes: Any) -> None:
-        self.folder = find_run(launcher.start_run(make_config(**CONFIG | changes)))
+    def __init__(self, on: str = launcher.HERE, **changes: Any) -> None:
+        self.folder = find_run(launcher.start_run(make_config(**CONFIG | changes), on))
         self.follower = RunFollower(self.folder)
 
     @property
