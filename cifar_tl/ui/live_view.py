@@ -108,15 +108,26 @@ def _header(run: LiveRun) -> None:
         _buttons(run)
     data = run.manifest.data_title if run.manifest else source_in_words(run.config.source)
     trains = CHOICE_LABELS[run.config.trainable]
-    device = f" · on {run.history.started.device_name}" if run.history.started else ""
+    device = _device(run)
     st.caption(f"{plain(data)} · {plain(run.config.backbone)} · {trains} · {run.config.image_size} px{plain(device)}")
+
+
+def _device(run: LiveRun) -> str:
+    place = launcher.where(run.folder)
+    cluster = "" if place == launcher.HERE else f" · Ray cluster {place}"
+    started = run.history.started
+    if started is None:
+        return cluster
+    times = f"{started.processes} × " if started.processes > 1 else ""
+    return f" · on {times}{started.device_name}{cluster}"
 
 
 def _buttons(run: LiveRun) -> None:
     if run.is_running:
         is_stopping = run.folder.stop_request.exists()
         is_queued = run.status is RunStatus.QUEUED
-        if is_queued and st.button("Move to front", icon=":material/vertical_align_top:", help="Start it next."):
+        is_in_our_queue = is_queued and launcher.where(run.folder) == launcher.HERE
+        if is_in_our_queue and st.button("Move to front", icon=":material/vertical_align_top:", help="Start it next."):
             move_to_front(run.run_id)
             st.rerun()
         st.button(

@@ -11,6 +11,7 @@ from cifar_tl.paths import RunFolder
 from cifar_tl.runs import launcher
 from cifar_tl.runs.events import Failed
 from cifar_tl.runs.history import RunHistory
+from cifar_tl.runs.launcher import HERE, where
 from cifar_tl.runs.store import RunStatus
 from cifar_tl.ui.widgets import plain, show_error
 
@@ -32,11 +33,16 @@ def resume_controls(folder: RunFolder, config: RunConfig, status: RunStatus, his
         _train_longer(folder, config, history)
     elif isinstance(history.terminal, Failed) and history.terminal.error == NonFiniteLoss.__name__:
         _resume_slower(folder, config)
-    elif st.button(label, icon=_ICON, help=_where(folder, history), key=f"resume.{folder.run_id}"):
-        _go_on(folder)
+    else:
+        if st.button(label, icon=_ICON, help=_from_where(folder, history), key=f"resume.{folder.run_id}"):
+            _go_on(folder)
+        if where(folder) != HERE and st.button(
+            "Resume here", icon=_ICON, help="On this machine instead.", key=f"resume.here.{folder.run_id}"
+        ):
+            _go_on(folder, on=HERE)
 
 
-def _where(folder: RunFolder, history: RunHistory) -> str:
+def _from_where(folder: RunFolder, history: RunHistory) -> str:
     if not (folder.last_checkpoint.exists() or folder.previous_checkpoint.exists()):
         return "Begins again: it ended before its first checkpoint."
     finished = history.epochs[-1].epoch if history.epochs else 0
@@ -73,10 +79,10 @@ def _resume_slower(folder: RunFolder, config: RunConfig) -> None:
             _go_on(folder, learning_rate=float(rate))
 
 
-def _go_on(folder: RunFolder, *, epochs: int | None = None, learning_rate: float | None = None) -> None:
+def _go_on(folder: RunFolder, *, epochs: int | None = None, learning_rate: float | None = None, on: str | None = None) -> None:
     """What is refused is told here, and the rest of the page stays."""
     try:
-        launcher.resume_run(folder.run_id, epochs=epochs, learning_rate=learning_rate)
+        launcher.resume_run(folder.run_id, epochs=epochs, learning_rate=learning_rate, on=on)
     except RunActive:
         st.rerun()  # somebody else, or another tab, was quicker: it runs
     except CifarTLError as error:

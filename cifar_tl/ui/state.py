@@ -20,6 +20,8 @@ SOURCE_KIND = "train.source_kind"
 SOURCE_FOLDER = "train.source_folder"
 SHOW_ADVANCED = "train.show_advanced"
 FORM_IS_FILLED = "train.form_is_filled"
+WHERE = "train.where"
+CLUSTER_ADDRESS = "train.cluster_address"
 _STARTED = "train.started"
 _PREDICTIONS = "predict.predictions"
 

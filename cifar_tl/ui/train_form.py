@@ -15,6 +15,7 @@ from cifar_tl.settings import Setting, settings
 from cifar_tl.ui import cached, estimate, form_values, state
 from cifar_tl.ui.backbone_picker import backbone_picker, is_comparing
 from cifar_tl.ui.form_values import FormResult
+from cifar_tl.ui.place import chosen_place, place_picker
 from cifar_tl.ui.setting_widgets import setting_widget, value_in_words
 from cifar_tl.ui.source_picker import known_class_names, source_picker
 from cifar_tl.ui.widgets import RUN_PARAMETER, page_boundary, plain, show_error
@@ -141,6 +142,7 @@ def _start_card(result: FormResult) -> None:
             persist_state="session",
             help="Shown in lists; can be changed later.",
         )
+        place_picker()
         for problem in result.problems:
             st.error(plain(problem), icon=":material/block:")
         if result.config is not None and not result.problems:
@@ -190,7 +192,7 @@ def start(form_number: int) -> None:
             if result.config is None or result.problems:
                 return
             try:
-                started.run_id, started.at, started.error = launcher.start_run(result.config), time.monotonic(), None
+                started.run_id, started.at, started.error = launcher.start_run(result.config, chosen_place()), time.monotonic(), None
             except CifarTLError as error:
                 started.error = error
                 return

@@ -197,7 +197,11 @@ def resume(page: AppTest) -> Any:
 def resumed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     """What the launcher was asked for; nothing is started."""
     asked: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr(launcher, "resume_run", lambda run_id, **values: asked.append((run_id, values)))
+
+    def resume_run(run_id: str, **values: Any) -> None:
+        asked.append((run_id, {name: value for name, value in values.items() if name != "on" or value}))
+
+    monkeypatch.setattr(launcher, "resume_run", resume_run)
     return asked
 
 
@@ -280,3 +284,13 @@ def test_a_damaged_folder_is_told_and_not_a_traceback(checkpoints: Path) -> None
 def test_a_name_with_markdown_in_it_shows_as_it_is(checkpoints: Path) -> None:
     make_run(checkpoints, run_id="a", name="**bold** $x$ [a](b)")
     assert open_run("a").title[0].value == r"\*\*bold\*\* \$x\$ \[a\]\(b\)"
+
+
+def test_a_run_on_a_cluster_says_where_it_is_and_can_be_resumed_here(checkpoints: Path, resumed: list[tuple[str, dict[str, Any]]]) -> None:
+    folder = make_run(checkpoints, run_id="far", status="lost", created=20)
+    folder.last_checkpoint.touch()
+    folder.submission.write_text('{"address": "http://head:8265", "job": "far-1", "submitted": 0}')
+    page = open_run("far")
+    assert "Ray cluster http://head:8265" in shown(page)
+    page.button(key="resume.here.far").click().run()
+    assert resumed == [("far", {"epochs": None, "learning_rate": None, "on": launcher.HERE})]

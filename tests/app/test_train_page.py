@@ -282,13 +282,24 @@ def test_going_back_to_the_form_allows_another_run(started: list[str], monkeypat
 
 
 def test_a_run_that_cannot_be_made_says_why_in_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(config: object) -> str:
+    def refuse(config: object, on: str) -> str:
         raise RunError("A run folder cannot be made in /nowhere: no space.")
 
     monkeypatch.setattr(launcher, "start_run", refuse)
     page = open_form()
     start_button(page).click().run()
     assert "cannot be made in /nowhere" in shown(page)
+
+
+def test_a_run_can_be_sent_to_a_cluster_and_no_cluster_is_said_in_words(checkpoints: Path) -> None:
+    page = open_form()
+    assert not [box for box in page.text_input if box.key == state.CLUSTER_ADDRESS]
+    page.session_state[state.WHERE] = "Ray cluster"
+    page.run()
+    page.text_input(key=state.CLUSTER_ADDRESS).set_value("ray://head:10001").run()
+    start_button(page).click().run()
+    assert "is no address of a Ray cluster" in shown(page)
+    assert not list(checkpoints.glob("*/config.json"))
 
 
 def test_runs_in_progress_are_shown_with_the_way_to_them(checkpoints: Path) -> None:

@@ -11,7 +11,7 @@ def test_a_second_click_that_comes_while_the_first_still_starts_makes_no_second_
     started, made = StartedRun(), []
     second = threading.Thread(target=train_form.start, args=(0,))
 
-    def start_run(_config: object) -> str:
+    def start_run(_config: object, _on: str) -> str:
         made.append("a run")
         if not second.ident:
             second.start()

@@ -7,6 +7,7 @@ import streamlit as st
 
 from cifar_tl.errors import CifarTLError
 from cifar_tl.paths import RunFolder
+from cifar_tl.runs import launcher
 from cifar_tl.runs.annotations import annotate
 from cifar_tl.runs.launcher import request_stop
 from cifar_tl.runs.queue import move_to_front
@@ -130,9 +131,8 @@ def _open_actions(run: RunSummary) -> None:
         why_not = None if has_weights else "This run has no weights to predict with: its first epoch is not done."
         if st.button("Predict", icon=":material/image_search:", disabled=is_broken or not has_weights, help=why_not):
             st.switch_page(f"{PAGES}/predict.py", query_params=parameters)
-        to_front = run.status is RunStatus.QUEUED and st.button(
-            "Move to front", icon=":material/vertical_align_top:", help="Start it next."
-        )
+        is_in_our_queue = run.status is RunStatus.QUEUED and launcher.where(find_run(run.run_id)) == launcher.HERE
+        to_front = is_in_our_queue and st.button("Move to front", icon=":material/vertical_align_top:", help="Start it next.")
         to_stop = run.status.is_active and _stop_button(find_run(run.run_id), is_queued=run.status is RunStatus.QUEUED)
         if run.config is not None and not is_broken:
             following = follower(run.run_id)
