@@ -19,7 +19,7 @@ DEMO := demo-efficientnet_lite0-cifar100
 
 # A stamp carries the checksum of the requirements it was installed from: installing again is a file comparison.
 APP_STAMP := $(VENV)/.app-$(shell cksum requirements.txt | cut -d' ' -f1)
-DEV_STAMP := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)
+DEV_STAMP := $(VENV)/.dev-$(shell cat requirements.txt requirements-ray.txt requirements-dev.txt | cksum | cut -d' ' -f1)
 
 app: $(APP_STAMP)
 	@echo "The dashboard is at http://127.0.0.1:$(PORT)  (Ctrl-C ends it; running trainings go on)"

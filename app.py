@@ -18,6 +18,7 @@ def main() -> None:
     page = st.navigation(
         [
             st.Page(pages / "train.py", title="Train", icon=":material/model_training:", url_path="train", default=True),
+            st.Page(pages / "sweep.py", title="Sweep", icon=":material/tune:", url_path="sweep"),
             st.Page(pages / "runs.py", title="Runs", icon=":material/list_alt:", url_path="runs"),
             st.Page(pages / "compare.py", title="Compare", icon=":material/compare_arrows:", url_path="compare"),
             st.Page(pages / "explore.py", title="Explore", icon=":material/query_stats:", url_path="explore"),

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from cifar_tl.answers import Framing
 from cifar_tl.errors import CifarTLError, SettingsError
 from cifar_tl.export.report import Kind
-from cifar_tl.paths import RunFolder
+from cifar_tl.paths import RunFolder, SweepFolder
 from cifar_tl.presets import PRESETS
 from cifar_tl.settings import Setting, settings
 
@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_OneLineParser)
     _add_data(commands)
     _add_train(commands)
+    _add_sweep(commands)
     runs = _add(commands, "runs", "list all runs, newest first")
     runs.add_argument("--limit", type=int, default=None, help="show at most this many")
     _add(commands, "stop", "ask a running run to stop after its present step").add_argument("run_id")
@@ -78,6 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     rank.add_argument("run_dir", metavar="RUN_DIR")
     driver = commands.add_parser("cluster-driver", help="(started by the program) the driver of a run on a Ray cluster")
     driver.add_argument("run_dir")
+    conductor = commands.add_parser("conductor", help="(started by the program) the process of one sweep")
+    conductor.add_argument("sweep_dir")
+    conductor.add_argument("--lock-file", type=int, required=True)
     worker.add_argument("--draw-map", action="store_true", help="only draw the embedding map, which is the last thing that a worker does")
     return parser
 
@@ -97,6 +101,36 @@ def _add_data(commands: Any) -> None:
     prepare.add_argument("--seed", type=int, default=0, help="of the train / test split of a folder that has none")
 
 
+def _add_sweep(commands: Any) -> None:
+    sweep = _add(
+        commands, "sweep", "many runs with different settings, each chosen by how the ones before did on dev; Ctrl-C leaves it running"
+    )
+    sweep.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUES",
+        help="learning_rate=0.001..0.1:log, batch_size=32..256, trainable=head,last_stages; again for each setting",
+    )
+    sweep.add_argument("--trials", type=int, default=20, help="[20]")
+    sweep.add_argument("--minutes", type=float, default=None, help="end after this time [no limit]")
+    sweep.add_argument(
+        "--pruner",
+        choices=("median", "hyperband", "none"),
+        default="median",
+        help="who gives up trials early, by dev accuracy per epoch [median]",
+    )
+    sweep.add_argument("--at-once", type=int, default=1, help="trials that share each device [1]")
+    sweep.add_argument("--storage", metavar="URL", default="", help="Optuna's storage, for several machines that share one study [a file]")
+    sweep.add_argument("--study", metavar="NAME", default="sweep", help="the study's name in that storage [sweep]")
+    sweep.add_argument("--detach", action="store_true", help="return at once")
+    sweep.add_argument("--continue", dest="resume", metavar="SWEEP_ID", help="go on with one that was stopped or killed")
+    sweep.add_argument("--stop", metavar="SWEEP_ID", help="stop one, and its runs")
+    sweep.add_argument("--preset", choices=[preset.name for preset in PRESETS], help="values for settings that are not given")
+    _add_settings(sweep)
+    _add(commands, "sweeps", "list all sweeps, newest first")
+
+
 def _add_train(commands: Any) -> None:
     train = _add(commands, "train", "train a model; every setting of the form is an option here")
     train.add_argument(
@@ -104,8 +138,12 @@ def _add_train(commands: Any) -> None:
     )
     train.add_argument("--create", action="store_true", help="only make the run's folder and print its path, for torchrun")
     train.add_argument("--preset", choices=[preset.name for preset in PRESETS], help="values for settings that are not given")
+    _add_settings(train)
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
     for item in settings():
-        train.add_argument(f"--{item.name.replace('_', '-')}", dest=item.name, default=argparse.SUPPRESS, **_argument(item))
+        command.add_argument(f"--{item.name.replace('_', '-')}", dest=item.name, default=argparse.SUPPRESS, **_argument(item))
 
 
 def _argument(item: Setting) -> dict[str, Any]:
@@ -132,6 +170,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from cifar_tl.training.cluster_driver import run_driver
 
             return run_driver(RunFolder(Path(options.run_dir).resolve()))
+        if options.command == "conductor":
+            from cifar_tl.sweeps.conductor import run_conductor
+
+            return run_conductor(SweepFolder(Path(options.sweep_dir).resolve()), options.lock_file)
         if options.command == "worker":
             return _work(RunFolder(Path(options.run_dir).resolve()), options)
         from cifar_tl import commands

@@ -15,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cifar_tl import sweep_commands
 from cifar_tl.answers import Answer, Asked, Framing
 from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data import sources
@@ -42,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     return {
         "data_prepare": data_prepare,
         "train": train,
+        "sweep": lambda options: sweep_commands.sweep(options, _config_from(options)),
+        "sweeps": sweep_commands.sweeps,
         "resume": resume,
         "queue": queue,
         "runs": runs,
@@ -94,10 +97,8 @@ def _follow_to_the_end(options: argparse.Namespace, run_id: str) -> int:
     result |= {"test_accuracy": None, "test_top5": None, "seconds": history.seconds}
     if isinstance(end, Completed):
         result |= {"test_accuracy": end.test_accuracy, "test_top5": end.test_top5}
-        _say(
-            options,
-            f"dev {end.best_dev_accuracy:.1%} (epoch {end.best_epoch}), test {end.test_accuracy:.1%}, top-5 {end.test_top5:.1%}, {end.seconds:.0f} s",
-        )
+        tested = "test left alone" if end.test_accuracy is None else f"test {end.test_accuracy:.1%}, top-5 {end.test_top5:.1%}"
+        _say(options, f"dev {end.best_dev_accuracy:.1%} (epoch {end.best_epoch}), {tested}, {end.seconds:.0f} s")
     elif isinstance(end, Failed):
         result["error"] = end.message
         print("error: " + " ".join(end.message.split()), file=sys.stderr)

@@ -222,6 +222,12 @@ class RunConfig(BaseModel):
         help="Average the answers for each image and its mirror image, when evaluating and when predicting: better, and twice the time.",
         section="Training",
     )
+    evaluate_test: bool = setting(
+        True,
+        title="Test at the end",
+        help="Evaluate the test images with the weights of the best epoch. Off: test stays untouched, for runs among which dev is to choose; it can be done later.",
+        section="Training",
+    )
     early_stopping_patience: int = setting(
         0,
         title="Early stopping patience",

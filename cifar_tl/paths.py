@@ -211,6 +211,46 @@ def audit_folder(key: str) -> AuditFolder:
     return AuditFolder(audits_root() / key)
 
 
+@dataclass(frozen=True)
+class SweepFolder:
+    """The files of one sweep (`sweeps.store`)."""
+
+    path: Path
+
+    @property
+    def sweep_id(self) -> str:
+        return self.path.name
+
+    @property
+    def declaration(self) -> Path:
+        return self.path / "sweep.json"
+
+    @property
+    def study_file(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "conductor.lock"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "conductor.log"
+
+    @property
+    def stop_request(self) -> Path:
+        return self.path / "stop.requested"
+
+    @property
+    def ending(self) -> Path:
+        return self.path / "ended.json"
+
+
+def sweeps_root() -> Path:
+    """Sweeps, one folder each, beside the runs that are their trials."""
+    return checkpoints_root() / "sweeps"
+
+
 def run_folder(run_id: str) -> RunFolder:
     """The folder of a run id under the checkpoints root. The id is trusted here; `runs.store` checks it."""
     return RunFolder(checkpoints_root() / run_id)

@@ -165,7 +165,7 @@ class Warned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Completed(Event):
-    """Terminal: all epochs done (or stopped early by patience), test evaluated once with the best checkpoint.
+    """Terminal: all epochs done (or stopped early by patience), test evaluated once with the best checkpoint, or left alone where the settings say so.
 
     {"type":"completed","best_epoch":5,"best_dev_accuracy":0.69,"test_accuracy":0.689,"test_top5":0.91,"test_loss":1.2,"seconds":612.0}
     """
@@ -173,9 +173,9 @@ class Completed(Event):
     type: ClassVar[str] = "completed"
     best_epoch: int
     best_dev_accuracy: float
-    test_accuracy: float
-    test_top5: float
-    test_loss: float
+    test_accuracy: float | None
+    test_top5: float | None
+    test_loss: float | None
     seconds: float
 
 

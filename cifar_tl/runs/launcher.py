@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from cifar_tl.config import RunConfig, make_config
 from cifar_tl.errors import ClusterUnavailable, RunError, RunInvalid, SettingsError
@@ -133,18 +134,20 @@ def start_run(config: RunConfig, on: str = HERE) -> str:
     return folder.run_id
 
 
-def resume_run(run_id: str, *, epochs: int | None = None, learning_rate: float | None = None, on: str | None = None) -> None:
+def resume_run(
+    run_id: str, *, epochs: int | None = None, learning_rate: float | None = None, is_tested: bool = False, on: str | None = None
+) -> None:
     """Let a run go on from its last checkpoint, perhaps for more epochs in all, or with another learning rate.
 
-    `on`: `HERE` or the address of a Ray cluster; None is where it was. Raises RunNotFound, RunActive, RunInvalid (nothing to resume), SettingsError (values that do not fit), RunError.
+    `is_tested`: test a run that was to leave test alone, and prepare what Explore shows; that alone is enough to go on. `on`: `HERE` or the address of a Ray cluster; None is where it was. Raises RunNotFound, RunActive, RunInvalid (nothing to resume), SettingsError (values that do not fit), RunError.
     """
     folder = find_run(run_id)
-    _changed(folder, epochs, learning_rate)  # what is refused disturbs nobody who still describes the run
+    _changed(folder, epochs, learning_rate, is_tested)  # what is refused disturbs nobody who still describes the run
     place = where(folder) if on is None else on
     if place != HERE:
         require_cluster(place)
     with held(folder) as lock:
-        config = _changed(folder, epochs, learning_rate)
+        config = _changed(folder, epochs, learning_rate, is_tested)
         with writing_in(folder.path):
             write_json(folder.config, config.model_dump(mode="json"))
             with EventWriter(folder.events) as log:
@@ -188,17 +191,20 @@ def _history(folder: RunFolder) -> RunHistory:
     return history
 
 
-def _changed(folder: RunFolder, epochs: int | None, learning_rate: float | None) -> RunConfig:
+def _changed(folder: RunFolder, epochs: int | None, learning_rate: float | None, is_tested: bool) -> RunConfig:
     """The run's settings with what is to be different from now on."""
     config, history = read_config(folder), _history(folder)
     if reason := why_not_resume(folder, history):
         raise RunInvalid(f"Run {folder.run_id} cannot go on: {reason}")
     finished = history.epochs[-1].epoch if history.epochs else 0
-    if isinstance(history.terminal, Completed) and (epochs is None or epochs <= finished):
+    is_yet_to_be_tested = is_tested and not config.evaluate_test
+    if isinstance(history.terminal, Completed) and (epochs is None or epochs <= finished) and not is_yet_to_be_tested:
         raise RunInvalid(f"Run {folder.run_id} is completed after {finished} epochs. To train longer, ask for more epochs than that.")
     if epochs is not None and epochs < max(1, finished):
         raise SettingsError(f"Run {folder.run_id} has finished {finished} epochs already; it cannot be asked for {epochs}.")
-    changes = {"epochs": epochs, "learning_rate": learning_rate}
+    changes: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate}
+    if is_tested:
+        changes |= {"evaluate_test": True, "describe": True}
     return make_config(**config.model_dump() | {name: value for name, value in changes.items() if value is not None})
 
 

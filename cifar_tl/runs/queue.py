@@ -23,6 +23,8 @@ from cifar_tl.runs.lock import OPEN_TO_ALL, try_lock
 from cifar_tl.runs.store import find_run, writing_in
 
 _POLL_SECONDS = 0.25
+RUNS_ON_EACH_DEVICE = "CIFAR_TL_RUNS_ON_EACH_DEVICE"  # in the environment of workers of which several are to share a device
+_SHARE = "+"  # cpu+1 is the second place on the device cpu
 
 
 @contextmanager
@@ -41,6 +43,16 @@ def devices_for(
         yield tuple(taken)
     finally:
         _give_back(taken)
+
+
+def places_on(devices: Sequence[str]) -> tuple[str, ...]:
+    """The devices, and further places on each where the environment says that runs share them."""
+    more = range(1, int(os.environ.get(RUNS_ON_EACH_DEVICE, "1")))
+    return (*devices, *(f"{device}{_SHARE}{number}" for number in more for device in devices))
+
+
+def device_of_place(place: str) -> str:
+    return place.partition(_SHARE)[0]
 
 
 def runs_waiting() -> list[str]:

@@ -126,7 +126,7 @@ def _train_and_test(run: _Run, state: State | None) -> Completed:
             run.emit(Phase(name="training", text="Training"))
         _train_leg(run, leg, inputs, state)
         state = None
-    return _test(run, inputs)
+    return _test(run, inputs) if run.prepared.config.evaluate_test else _leave_test_alone(run)
 
 
 def _train_leg(run: _Run, leg: Leg, inputs: SplitInputs, state: State | None) -> None:
@@ -252,6 +252,21 @@ def _test(run: _Run, inputs: SplitInputs) -> Completed:
         test_accuracy=metrics.accuracy,
         test_top5=metrics.top5,
         test_loss=metrics.loss,
+        seconds=progress.seconds,
+    )
+
+
+def _leave_test_alone(run: _Run) -> Completed:
+    if run.prepared.group.is_first:
+        forget_description(run.folder)
+        run.folder.evaluation_of("test").unlink(missing_ok=True)  # of a run that was tested, and then trained longer without
+    progress = run.progress
+    return Completed(
+        best_epoch=progress.best_epoch,
+        best_dev_accuracy=progress.best_accuracy,
+        test_accuracy=None,
+        test_top5=None,
+        test_loss=None,
         seconds=progress.seconds,
     )
 

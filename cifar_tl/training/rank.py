@@ -104,7 +104,7 @@ def _run_first(
         is_resumed = os.environ.get(IS_RESUMED) == "1" if has_worker else log.next_seq > 0
         ending = _train_first(folder, config, group, device, log, is_resumed, should_stop, trained.append, began, raises)
         log.write_last(ending)
-        if isinstance(ending, Completed) and config.describe:
+        if isinstance(ending, Completed) and config.describe and trained:
             describe(trained.pop(), folder, should_stop)
     with suppress(Exception):
         group.leave()

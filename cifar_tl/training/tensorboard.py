@@ -47,7 +47,7 @@ class TensorBoardLog:
         elif isinstance(event, Epoch):
             self._step = event.step
             self._add(event, _OF_EPOCH)
-        elif isinstance(event, Completed):
+        elif isinstance(event, Completed) and event.test_accuracy is not None:
             self._add(event, _OF_TEST)
 
     def _add(self, event: Event, fields: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from cifar_tl.runs.events import Completed, Event, Failed, Phase, Stopped
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.lock import try_lock
 from cifar_tl.runs.log import EventReader, EventWriter
-from cifar_tl.runs.queue import devices_for
+from cifar_tl.runs.queue import device_of_place, devices_for, places_on
 from cifar_tl.runs.store import read_config
 
 if TYPE_CHECKING:
@@ -111,8 +111,9 @@ def _find_place(folder: RunFolder, log: EventWriter, should_stop: Callable[[], b
         log.write(Phase(name="queued", text=f"Waiting: the device is busy{others}"))
 
     count = min(processes, len(slots))  # processes on one CPU share it
-    devices = held.enter_context(devices_for(folder, slots, count=count, tell=tell, should_stop=should_stop))
-    return _Place(config, devices, processes, is_resumed)
+    wanted = slots if processes > 1 else places_on(slots)
+    places = held.enter_context(devices_for(folder, wanted, count=count, tell=tell, should_stop=should_stop))
+    return _Place(config, tuple(map(device_of_place, places)), processes, is_resumed)
 
 
 def stopped_while_waiting(folder: RunFolder) -> Stopped:

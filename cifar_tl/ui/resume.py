@@ -25,6 +25,8 @@ def resume_controls(folder: RunFolder, config: RunConfig, status: RunStatus, his
     if status.is_active:
         return
     is_completed = status is RunStatus.COMPLETED
+    if is_completed and not config.evaluate_test:
+        _test(folder)
     label = "Train longer" if is_completed else "Resume"
     why_not = launcher.why_not_resume(folder, history)
     if why_not:
@@ -47,6 +49,12 @@ def _from_where(folder: RunFolder, history: RunHistory) -> str:
         return "Begins again: it ended before its first checkpoint."
     finished = history.epochs[-1].epoch if history.epochs else 0
     return f"Goes on from its last checkpoint, in epoch {finished + 1}, as if it had not been interrupted."
+
+
+def _test(folder: RunFolder) -> None:
+    help = "Evaluate the test images with the weights of the best epoch, and prepare what Explore shows."
+    if st.button("Test", icon=":material/quiz:", help=help, key=f"resume.test.{folder.run_id}"):
+        _go_on(folder, is_tested=True)
 
 
 def _train_longer(folder: RunFolder, config: RunConfig, history: RunHistory) -> None:
@@ -79,10 +87,12 @@ def _resume_slower(folder: RunFolder, config: RunConfig) -> None:
             _go_on(folder, learning_rate=float(rate))
 
 
-def _go_on(folder: RunFolder, *, epochs: int | None = None, learning_rate: float | None = None, on: str | None = None) -> None:
+def _go_on(
+    folder: RunFolder, *, epochs: int | None = None, learning_rate: float | None = None, is_tested: bool = False, on: str | None = None
+) -> None:
     """What is refused is told here, and the rest of the page stays."""
     try:
-        launcher.resume_run(folder.run_id, epochs=epochs, learning_rate=learning_rate, on=on)
+        launcher.resume_run(folder.run_id, epochs=epochs, learning_rate=learning_rate, is_tested=is_tested, on=on)
     except RunActive:
         st.rerun()  # somebody else, or another tab, was quicker: it runs
     except CifarTLError as error:

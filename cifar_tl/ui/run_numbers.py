@@ -35,9 +35,15 @@ def ended_metrics(history: RunHistory) -> list[Metric]:
     """The results of a completed run."""
     end = history.terminal
     assert isinstance(end, Completed)
+    is_tested = end.test_accuracy is not None
     return [
-        Metric("Test accuracy", format_percent(end.test_accuracy), "top-1, measured once", help="With the weights of the best epoch."),
-        Metric("Test accuracy, top-5", format_percent(end.test_top5), "right class among the first five"),
+        Metric(
+            "Test accuracy",
+            format_percent(end.test_accuracy),
+            "top-1, measured once" if is_tested else "test was left alone",
+            help="With the weights of the best epoch.",
+        ),
+        Metric("Test accuracy, top-5", format_percent(end.test_top5), "right class among the first five" if is_tested else ""),
         Metric("Best dev accuracy", format_percent(end.best_dev_accuracy), f"in epoch {end.best_epoch}"),
         Metric("Time", format_duration(end.seconds), f"{history.started.train_images:,} training images" if history.started else ""),
     ]

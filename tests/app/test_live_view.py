@@ -199,7 +199,7 @@ def resumed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]
     asked: list[tuple[str, dict[str, Any]]] = []
 
     def resume_run(run_id: str, **values: Any) -> None:
-        asked.append((run_id, {name: value for name, value in values.items() if name != "on" or value}))
+        asked.append((run_id, {name: value for name, value in values.items() if name not in ("on", "is_tested") or value}))
 
     monkeypatch.setattr(launcher, "resume_run", resume_run)
     return asked

@@ -1,0 +1,115 @@
+"""What `sweep` and `sweeps` of the command line do. Grammar and exit codes are in `cifar_tl.__main__`."""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+from cifar_tl.config import RunConfig
+from cifar_tl.errors import RunInvalid, SettingsError
+from cifar_tl.settings import settings
+from cifar_tl.sweeps import launcher, store
+from cifar_tl.sweeps.space import parse_dimension
+from cifar_tl.sweeps.store import Pruner, Sweep, SweepStatus
+from cifar_tl.sweeps.study import TrialRow, best_of, load_study, rows_of
+
+_POLL_SECONDS = 0.5
+
+
+def sweep(options: argparse.Namespace, config: RunConfig) -> int:
+    """Start or continue one, or ask it to stop; follow it to its end unless asked not to. `config`: what does not vary."""
+    if options.stop:
+        if not store.request_stop(options.stop):
+            raise RunInvalid(f"The sweep {options.stop} is not running.")
+        return 0
+    if options.resume:
+        launcher.continue_sweep(options.resume)
+        sweep_id = options.resume
+    else:
+        sweep_id = launcher.start_sweep(_asked(options, config))
+    print(f"sweep {sweep_id} in {store.find_sweep(sweep_id).path}", file=sys.stderr)
+    return 0 if options.detach else _follow(sweep_id, options.json)
+
+
+def sweeps(options: argparse.Namespace) -> int:
+    """All of them, newest first."""
+    listed = []
+    for sweep_id in store.sweep_ids():
+        folder = store.find_sweep(sweep_id)
+        asked, (status, message) = store.read_sweep(folder), store.status_of(folder)
+        rows = _rows(sweep_id)
+        best = best_of(rows)
+        listed.append({"sweep_id": sweep_id, "name": asked.name, "status": status.value, "message": message} | _result(rows, best))
+        if not options.json:
+            ended = sum(row.state != "running" for row in rows)
+            accuracy = f"{best.accuracy:.1%}" if best and best.accuracy is not None else "-"
+            print(f"{sweep_id:44} {status.value:10} {ended:>4} of {asked.trials:<5} best dev {accuracy}  {asked.name}")
+    if options.json:
+        print(json.dumps(listed, ensure_ascii=False))
+    return 0
+
+
+def _asked(options: argparse.Namespace, config: RunConfig) -> Sweep:
+    if not options.vary:
+        raise SettingsError("Say what the sweep is to vary, such as --vary learning_rate=0.001..0.1:log --vary trainable=head,last_stages.")
+    space = tuple(parse_dimension(text) for text in options.vary)
+    varied = {dimension.name for dimension in space}
+    base = {key: value for key, value in config.model_dump(mode="json").items() if key not in varied}
+    titles = {setting.name: setting.title.lower() for setting in settings()}
+    return Sweep(
+        name=config.name or "Sweep of " + ", ".join(titles[dimension.name] for dimension in space[:3]),
+        base=base | {"evaluate_test": False, "describe": False},
+        space=space,
+        trials=options.trials,
+        minutes=options.minutes,
+        pruner=Pruner(options.pruner),
+        at_once=options.at_once,
+        seed=config.seed,
+        storage=options.storage,
+        study=options.study,
+    )
+
+
+def _follow(sweep_id: str, as_json: bool) -> int:
+    folder, told = store.find_sweep(sweep_id), 0
+    while True:
+        status, message = store.status_of(folder)
+        rows = _rows(sweep_id)
+        ended = [row for row in rows if row.state != "running"]
+        for row in ended[told:]:
+            accuracy = "" if row.accuracy is None else f" {row.accuracy:.1%} on dev after {row.epochs} epochs"
+            values = ", ".join(
+                f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.values.items()
+            )
+            print(f"trial {row.number + 1}: {row.state}{accuracy} ({values}) {row.reason}".rstrip(), file=sys.stderr)
+        told = len(ended)
+        if status is not SweepStatus.RUNNING:
+            break
+        time.sleep(_POLL_SECONDS)
+    best = best_of(rows)
+    if message:
+        print(message, file=sys.stderr)
+    if best is not None and not as_json:
+        print(f"best: trial {best.number + 1}, {best.accuracy:.1%} on dev, run {best.run_id}")
+    if as_json:
+        print(json.dumps({"sweep_id": sweep_id, "status": status.value, "message": message} | _result(rows, best), ensure_ascii=False))
+    return 1 if status in (SweepStatus.FAILED, SweepStatus.LOST) else 0
+
+
+def _rows(sweep_id: str) -> list[TrialRow]:
+    folder = store.find_sweep(sweep_id)
+    study = load_study(folder, store.read_sweep(folder))
+    return rows_of(study) if study else []
+
+
+def _result(rows: list[TrialRow], best: TrialRow | None) -> dict[str, Any]:
+    states = [row.state for row in rows]
+    return {
+        "trials": len(rows),
+        "complete": states.count("complete"),
+        "given_up": states.count("pruned"),
+        "failed": states.count("fail"),
+        "best": asdict(best) if best else None,
+    }

@@ -1,0 +1,114 @@
+"""What a sweep may vary, and how that is written; sweeps on disk."""
+
+import json
+
+import pytest
+
+from cifar_tl.errors import RunInvalid, RunNotFound, SettingsError
+from cifar_tl.sweeps import store
+from cifar_tl.sweeps.space import Choice, Range, config_of, from_json, parse_dimension, to_json, variable_settings
+from cifar_tl.sweeps.store import Pruner, Sweep, SweepStatus
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR_TL_CHECKPOINTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("learning_rate=0.001..0.1:log", Range("learning_rate", 0.001, 0.1, True)),
+        ("learning-rate = 1e-3..1e-1", Range("learning_rate", 0.001, 0.1)),
+        ("batch_size=32..256", Range("batch_size", 32, 256)),
+        ("trainable=head,last_stages", Choice("trainable", ("head", "last_stages"))),
+        ("flip=true,off", Choice("flip", (True, False))),
+        ("image_size=64,128", Choice("image_size", (64, 128))),
+        ("first_image_size=,64", Choice("first_image_size", (None, 64))),
+        ("backbone=resnet18,timm:resnet18.a1_in1k", Choice("backbone", ("resnet18", "timm:resnet18.a1_in1k"))),
+    ],
+)
+def test_a_dimension_is_read_as_written_and_survives_the_disk(text, expected):
+    assert parse_dimension(text) == expected
+    assert from_json(json.loads(json.dumps(to_json(expected)))) == expected
+    assert parse_dimension(str(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("learning_rate", "is no range or choice"),
+        ("name=a,b", "cannot vary 'name'"),
+        ("evaluate_test=true,false", "cannot vary"),
+        ("classes=a,b", "cannot vary"),
+        ("learning_rate=0..0.1:log", "begins above 0"),
+        ("learning_rate=0.1..0.01", "from a smaller to a larger"),
+        ("learning_rate=0.1..99", "lies between"),
+        ("learning_rate=a..b", "is no number"),
+        ("batch_size=1.5..8", "whole numbers only"),
+        ("trainable=head,nothing", "It can be: head"),
+        ("trainable=head,head", "two different values"),
+        ("trainable=1..2", "has no range"),
+        ("flip=yes,no", "is true or false"),
+    ],
+)
+def test_what_a_setting_cannot_be_is_refused_in_words(text, words):
+    with pytest.raises(SettingsError, match=words):
+        parse_dimension(text)
+
+
+def test_every_setting_that_may_vary_is_one_of_the_training_itself():
+    names = {item.name for item in variable_settings()}
+    assert {"learning_rate", "weight_decay", "trainable", "backbone", "trivial_augment", "mixup", "epochs"} <= names
+    assert not names & {"source", "name", "seed", "device", "processes", "evaluate_test", "classes"}
+
+
+def test_combinations_are_seen_at_the_trial():
+    with pytest.raises(SettingsError, match="Head-only epochs"):
+        config_of({"epochs": 2, "trainable": "head_then_everything"}, {"head_epochs": 5})
+
+
+SWEEP = Sweep(
+    "My sweep / é", {"source": "shapes"}, (Range("learning_rate", 0.001, 0.1, True), Choice("flip", (True, False))), pruner=Pruner.HYPERBAND
+)
+
+
+def test_a_sweep_is_kept_whole(root):
+    folder = store.create_sweep(SWEEP)
+    assert folder.path.parent == root / "sweeps"
+    assert store.read_sweep(folder) == SWEEP
+    assert store.sweep_ids() == [folder.sweep_id]
+    assert store.create_sweep(SWEEP).sweep_id != folder.sweep_id
+    assert store.status_of(folder)[0] is SweepStatus.LOST
+    store.say_last_word(folder, SweepStatus.FAILED, "why")
+    assert store.status_of(folder) == (SweepStatus.FAILED, "why")
+    lock = store.take_lock(folder)
+    assert lock is not None
+    assert store.take_lock(folder) is None
+    assert store.status_of(folder)[0] is SweepStatus.RUNNING
+
+
+@pytest.mark.parametrize("sweep_id", ["", "..", "../runs", "/etc", "a/b", "no-such"])
+def test_only_sweeps_are_found(sweep_id):
+    with pytest.raises(RunNotFound):
+        store.find_sweep(sweep_id)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"space": [{"name": "learning_rate"}], "pruner": "none"}', '{"space": [], "pruner": "x", "name": ""}']
+)
+def test_a_damaged_declaration_is_said(text):
+    folder = store.create_sweep(SWEEP)
+    folder.declaration.write_text(text)
+    with pytest.raises((RunInvalid, SettingsError)):
+        store.read_sweep(folder)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"space": ()}, {"trials": 0}, {"at_once": 0}, {"minutes": 0}, {"space": (Choice("flip", (True, False)),) * 2}]
+)
+def test_a_sweep_that_makes_no_sense_is_refused_before_it_starts(changes):
+    with pytest.raises(SettingsError):
+        store.create_sweep(Sweep(**SWEEP.__dict__ | changes))
+    assert not store.sweep_ids()
