@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_train(commands)
     _add_sweep(commands)
+    _add_advice(commands)
     runs = _add(commands, "runs", "list all runs, newest first")
     runs.add_argument("--limit", type=int, default=None, help="show at most this many")
     _add(commands, "stop", "ask a running run to stop after its present step").add_argument("run_id")
@@ -129,6 +130,16 @@ def _add_sweep(commands: Any) -> None:
     sweep.add_argument("--preset", choices=[preset.name for preset in PRESETS], help="values for settings that are not given")
     _add_settings(sweep)
     _add(commands, "sweeps", "list all sweeps, newest first")
+
+
+def _add_advice(commands: Any) -> None:
+    advise = _add(commands, "advise", "what accuracy and time to expect of backbones, from some images and a few timed steps")
+    advise.add_argument("--backbones", nargs="+", metavar="NAME", default=None, help="[those whose weights are on this machine]")
+    lr_range = _add(commands, "lr-range", "find a learning rate: a range test in less than a hundred steps")
+    for command in (advise, lr_range):
+        command.add_argument("--progress", action="store_true", help=argparse.SUPPRESS)
+        command.add_argument("--preset", choices=[preset.name for preset in PRESETS], help="values for settings that are not given")
+        _add_settings(command)
 
 
 def _add_train(commands: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cifar_tl import sweep_commands
+from cifar_tl import advice_commands, sweep_commands
 from cifar_tl.answers import Answer, Asked, Framing
 from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data import sources
@@ -45,6 +45,8 @@ def run(options: argparse.Namespace) -> int:
         "train": train,
         "sweep": lambda options: sweep_commands.sweep(options, _config_from(options)),
         "sweeps": sweep_commands.sweeps,
+        "advise": lambda options: advice_commands.advise(options, _config_from(options)),
+        "lr-range": lambda options: advice_commands.lr_range(options, _config_from(options)),
         "resume": resume,
         "queue": queue,
         "runs": runs,

@@ -153,7 +153,7 @@ def inputs_for(prepared: Prepared, boundary: int, emit: Emit) -> SplitInputs:
     evaluated = cached_evaluation_views(prepared.config)
     # A sample of train is measured each epoch, as dev and test are.
     wanted = ((train, tuple(dict.fromkeys((*views, *evaluated)))), (dev, evaluated), (test, evaluated))
-    cache = _open_cache(prepared, boundary)
+    cache = open_cache(prepared, boundary)
     make_room(_bytes_of(prepared, boundary, views), prepared.config.cache_limit * 1e9)
     emit(Phase(name="caching_features", text=f"Running the frozen part of {prepared.config.backbone} once"))
     progress = counted_progress(emit, "Caching features", sum(len(rows.rows) * len(v) for rows, v in wanted))
@@ -206,7 +206,8 @@ def _bytes_of(prepared: Prepared, boundary: int, views: tuple[str, ...]) -> int:
     return images * activation_bytes(_activation_shape(prepared, boundary), prepared.compute.dtype)
 
 
-def _open_cache(prepared: Prepared, boundary: int) -> PrefixCache:
+def open_cache(prepared: Prepared, boundary: int) -> PrefixCache:
+    """The cache of what the stages before `boundary` give of the run's images."""
     key = PrefixKey(
         data_fingerprint=prepared.store.info.fingerprint,
         backbone=prepared.config.backbone,

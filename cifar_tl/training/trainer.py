@@ -8,7 +8,7 @@ Emits nothing and keeps no files: that is `training.loop`.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,6 +103,7 @@ class Trainer:
         self.steps_per_epoch = num_batches(len(self.labels_N), config.batch_size)
         self.log_every = min(config.log_every_steps, max(1, self.steps_per_epoch // _LOGGED_STEPS_PER_EPOCH))
         self._learning_rate = 0.0
+        self.factor_of_step: Callable[[int], float] | None = None  # of the learning rate, instead of the schedule's
         self._parts = 1  # of a batch, each with a forward and backward pass of its own
         self._warnings: list[str] = []
         self._step_loss = self._step_right = torch.zeros(())
@@ -300,9 +301,12 @@ class Trainer:
 
     def _set_learning_rate(self, step: int) -> float:
         first, last = (epoch * self.steps_per_epoch for epoch in (self.leg.first_epoch, self.leg.last_epoch))
-        factor = learning_rate_factor(
-            step - first, last - first, schedule=self.config.schedule, warmup_fraction=self.config.warmup_fraction
-        )
+        if self.factor_of_step:
+            factor = self.factor_of_step(step)
+        else:
+            factor = learning_rate_factor(
+                step - first, last - first, schedule=self.config.schedule, warmup_fraction=self.config.warmup_fraction
+            )
         set_learning_rate(self.optimizer, factor)
         return self.config.learning_rate * factor
 

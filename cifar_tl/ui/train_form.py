@@ -13,6 +13,7 @@ from cifar_tl.presets import PRESETS
 from cifar_tl.runs import launcher
 from cifar_tl.settings import Setting, settings
 from cifar_tl.ui import cached, estimate, form_values, state
+from cifar_tl.ui.advice import advice
 from cifar_tl.ui.backbone_picker import backbone_picker, is_comparing
 from cifar_tl.ui.form_values import FormResult
 from cifar_tl.ui.place import chosen_place, place_picker
@@ -37,9 +38,13 @@ def show_form() -> None:
     with left:
         _data_and_model()
         _important_settings()
+        place_of_advice = st.container()
         _advanced_settings()
+    result = form_values.form_result(cached.hardware())
+    with place_of_advice:
+        advice(None if result.problems else result.config)
     with right:
-        _start_card(form_values.form_result(cached.hardware()))
+        _start_card(result)
         _runs_in_progress()
 
 

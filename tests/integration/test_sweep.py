@@ -11,7 +11,7 @@ import pytest
 from cifar_tl.config import make_config
 from cifar_tl.data.shapes import CLASS_NAMES
 from cifar_tl.data.sources import prepare
-from cifar_tl.paths import SweepFolder
+from cifar_tl.paths import RunFolder, SweepFolder, checkpoints_root
 from cifar_tl.runs import launcher as run_launcher
 from cifar_tl.runs.annotations import read_annotations
 from cifar_tl.runs.store import find_run, is_alive, read_config, run_ids
@@ -74,7 +74,7 @@ def conductors() -> list[psutil.Process]:
 
 
 def steps_of(run_id: str) -> int:
-    folder = find_run(run_id)
+    folder = RunFolder(checkpoints_root() / (run_id or "none yet"))
     return folder.events.read_text().count('"type":"epoch"') if folder.events.exists() else 0
 
 

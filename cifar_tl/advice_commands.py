@@ -1,0 +1,74 @@
+"""What `advise` and `lr-range` of the command line do. Grammar and exit codes are in `cifar_tl.__main__`.
+
+With --progress, which the pages use, standard output has one JSON object a line: progress, then answers.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+
+from cifar_tl.advice.answers import BackboneAdvice, rates_in_words, sentence, to_json
+from cifar_tl.config import RunConfig
+from cifar_tl.errors import SettingsError
+from cifar_tl.models import catalog
+
+
+def advise(options: argparse.Namespace, config: RunConfig) -> int:
+    """Exit code 1 if nothing could be told of any backbone."""
+    names = options.backbones or backbones_at_hand()
+    if unknown := [name for name in names if not catalog.weights_on_disk(name)]:
+        for name in unknown:
+            catalog.backbone(name)  # what is no backbone is said so
+        raise SettingsError(f"The weights of {', '.join(unknown)} are not on this machine, and advice downloads none.")
+    from cifar_tl.advice.backbones import advise as ask
+
+    found = ask(config, names, _heard(options), _told(options))
+    if options.json:
+        print(json.dumps({"backbones": [json.loads(to_json(item)) for item in found], "advice": sentence(found)}, ensure_ascii=False))
+    elif not options.progress:
+        print(sentence(found))
+    return 0 if any(not item.error for item in found) else 1
+
+
+def lr_range(options: argparse.Namespace, config: RunConfig) -> int:
+    from cifar_tl.advice.rate_range import rate_range
+
+    found = rate_range(config, _heard(options))
+    if options.json or options.progress:
+        print(to_json(found), flush=True)
+    else:
+        print(rates_in_words(found, config.learning_rate).replace("**", ""))
+    return 0
+
+
+def backbones_at_hand() -> list[str]:
+    """Those of the catalogue whose weights are on this machine."""
+    return [entry.name for entry in catalog.backbones() if catalog.weights_on_disk(entry.name)]
+
+
+def _heard(options: argparse.Namespace) -> Callable[[str, int, int], None]:
+    def heard(text: str, done: int, total: int) -> None:
+        if options.progress:
+            print(json.dumps({"text": text, "done": done, "total": total}), flush=True)
+
+    return heard
+
+
+def _told(options: argparse.Namespace) -> Callable[[BackboneAdvice], None]:
+    def told(item: BackboneAdvice) -> None:
+        if options.progress:
+            print(to_json(item), flush=True)
+        else:
+            print(_line(item), file=sys.stderr if options.json else sys.stdout)
+
+    return told
+
+
+def _line(item: BackboneAdvice) -> str:
+    if item.error:
+        return f"{item.backbone}: {item.error}"
+    return (
+        f"{item.backbone}: expected dev accuracy {item.expected:.1%} ({100 * item.low:.1f} to {100 * item.high:.1f}), nearest neighbours "
+        f"{item.neighbours:.1%}, {item.epoch_seconds:.1f} s an epoch, {item.memory_bytes / 2**30:.1f} GiB"
+    )
