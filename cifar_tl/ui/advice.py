@@ -179,11 +179,11 @@ def _show_backbones(found: list[BackboneAdvice], *, is_running: bool) -> None:
             "Expected dev": [percent(item.expected) if not item.error else None for item in found],
             "95 % interval": [f"{100 * item.low:.0f} to {100 * item.high:.0f} %" if not item.error else "" for item in found],
             "Nearest neighbours": [percent(item.neighbours) if not item.error else None for item in found],
-            "An epoch": [format_duration(item.epoch_seconds) if not item.error else "" for item in found],
+            "An epoch": [_seconds(item.epoch_seconds) if not item.error else "" for item in found],
             "The run": [format_duration(item.run_seconds) if not item.error else "" for item in found],
             "Memory": [format_bytes(item.memory_bytes) if not item.error else "" for item in found],
-            "Why not": [item.error for item in found],
-        },
+        }
+        | ({"Why not": [item.error for item in found]} if len(known) < len(found) else {}),
         hide_index=True,
         column_config={
             "Expected dev": config.NumberColumn(format="%.1f %%", help="Of a new head that is trained on all training images."),
@@ -199,6 +199,10 @@ def _show_backbones(found: list[BackboneAdvice], *, is_running: bool) -> None:
         "Told from about 2,000 training images and a few timed steps. The accuracy is that of a new head; training more of the network adds to it. "
         f"{others} more backbones would have to be downloaded first."
     )
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else format_duration(seconds)
 
 
 def _use_buttons(known: list[BackboneAdvice]) -> None:
