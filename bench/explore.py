@@ -33,16 +33,16 @@ def main() -> int:
     parser.add_argument("--classes", type=int, default=1000, help="of the run that is made up")
     parser.add_argument("--images", type=int, default=50_000, help="test images of the run that is made up")
     options = parser.parse_args()
-    rows = [row | {"budget_ms": BUDGET_MS} for row in _views_of(options.run, options.run)]
+    rows = [row | {"budget_ms": BUDGET_MS} for row in views_of(options.run, options.run)]
     with tempfile.TemporaryDirectory() as root:
         os.environ["CIFAR_TL_CHECKPOINTS"] = root
-        _make_run(Path(root), options.classes, options.images)
-        rows += _views_of("made", f"{options.images:,} images of {options.classes:,} classes")
+        make_run(Path(root), options.classes, options.images)
+        rows += views_of("made", f"{options.images:,} images of {options.classes:,} classes")
     report(rows, COLUMNS, as_json=options.json)
     return 1 if any(row["click_ms"] > row.get("budget_ms", row["click_ms"]) for row in rows) else 0
 
 
-def _views_of(run_id: str, named: str) -> list[Row]:
+def views_of(run_id: str, named: str) -> list[Row]:
     import streamlit as st
     from streamlit.testing.v1 import AppTest
 
@@ -77,7 +77,7 @@ def _milliseconds(session: Any) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-def _make_run(root: Path, num_classes: int, images: int) -> None:
+def make_run(root: Path, num_classes: int, images: int) -> None:
     """The files that Explore reads, with answers of which two thirds are right."""
     import numpy as np
 

@@ -167,7 +167,7 @@ def _private_peak(step: Callable[[], int], steps: int) -> float | None:
     seen = []
     for _ in range(steps):
         step()
-        seen.append(_status_megabytes("RssAnon"))
+        seen.append(status_megabytes("RssAnon"))
     return max((value for value in seen if value is not None), default=None)
 
 
@@ -176,14 +176,14 @@ def peak_megabytes() -> float:
 
     Linux keeps it per program (VmHWM); what `getrusage` says there begins with the size of the process that started this one.
     """
-    highest = _status_megabytes("VmHWM")
+    highest = status_megabytes("VmHWM")
     if highest is not None:
         return highest
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
-def _status_megabytes(name: str) -> float | None:
+def status_megabytes(name: str) -> float | None:
     """A line of /proc/self/status, as in "VmHWM: 123456 kB"; None where there is none."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []

@@ -20,7 +20,7 @@ _SHRINKAGES = (0.1, 0.3, 0.6, 0.9)
 _SIZES = (0.25, 0.5, 1.0)  # of what the folds leave to learn from
 _SLOWER = 0.9
 _Z = 1.96
-_OF_EXTRAPOLATION = 0.12  # standard error of what is extrapolated, as a share of the accuracy it adds
+_OF_EXTRAPOLATION = 0.2  # standard error of what is extrapolated, as a share of the accuracy it adds
 _NEIGHBOURS = 10
 _TEMPERATURE = 0.07  # of the vote: Wu et al. 2018, arXiv 1805.01978
 
