@@ -99,6 +99,8 @@ def _run_first(
     """`raises`: errors that are left to who started this process."""
     has_worker = HAS_WORKER in os.environ
     lock = None if has_worker else take_lock(folder)
+    if lock is not None:
+        folder.stop_request.unlink(missing_ok=True)  # which stopped it the last time
     began, trained = time.monotonic(), list[TrainedRun]()
     with EventWriter(folder.events) as log:
         is_resumed = os.environ.get(IS_RESUMED) == "1" if has_worker else log.next_seq > 0

@@ -205,6 +205,7 @@ def test_torchrun_trains_a_run_that_was_only_created():
         cwd=PROJECT_ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     folder = RunFolder(PROJECT_ROOT / created.stdout.strip())
+    folder.stop_request.touch()  # left over from an earlier stop
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cifar_tl", "rank"]
     done = subprocess.run(
         [*torchrun, str(folder.path)],
