@@ -182,7 +182,9 @@ def _time(config: RunConfig, *, was_missing: bool) -> None:
         st.button("Measure again", icon=":material/refresh:", on_click=estimate.forget_estimate, args=(config,))
     else:
         st.markdown(f":material/timer: {estimate.sentence_of(known, cached.hardware(), config)}")
-        st.caption(f"Measured with a few steps: {known.images_per_second:,.0f} images/s, {known.train_images:,} training images.")
+        is_elsewhere = chosen_place() != launcher.HERE or config.processes != 1
+        how = " on this machine, with one process" if is_elsewhere else ""
+        st.caption(f"Measured with a few steps{how}: {known.images_per_second:,.0f} images/s, {known.train_images:,} training images.")
 
 
 def start(form_number: int) -> None:
