@@ -5,9 +5,11 @@ sessions do not wait for it, and it ends with its work whatever becomes of the p
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ class Asked:
     what: str
     config: RunConfig
     process: subprocess.Popen[bytes]
-    folder: tempfile.TemporaryDirectory[str]
+    folder: Path
     read_bytes: int = 0
     text: str = "Starting"
     share: float = 0.0
@@ -49,7 +51,7 @@ class Asked:
     def read(self) -> bool:
         """Take in what is new; True while more is to come."""
         is_alive = self.process.poll() is None
-        with (Path(self.folder.name) / "answers").open("rb") as file:
+        with (self.folder / "answers").open("rb") as file:
             file.seek(self.read_bytes)
             whole, newline, _ = file.read().rpartition(b"\n")
         self.read_bytes += len(whole) + len(newline)
@@ -70,7 +72,7 @@ class Asked:
         """Why there is no answer, once the process has ended; '' if there is one."""
         if self.backbones or self.rates:
             return ""
-        lines = (Path(self.folder.name) / "errors").read_text("utf-8", "replace").strip().splitlines()
+        lines = (self.folder / "errors").read_text("utf-8", "replace").strip().splitlines()
         return (lines[-1].removeprefix("error: ") if lines else "It ended without a word.")[-_ERROR_CHARACTERS:]
 
 
@@ -105,12 +107,13 @@ def advice(config: RunConfig | None) -> None:
 
 def _ask(what: str, config: RunConfig) -> None:
     _forget()
-    folder = tempfile.TemporaryDirectory(prefix="cifar_tl-advice-")  # deleted with what was asked
-    answers, errors = Path(folder.name) / "answers", Path(folder.name) / "errors"
+    folder = Path(tempfile.mkdtemp(prefix="cifar_tl-advice-"))
+    answers, errors = folder / "answers", folder / "errors"
     arguments = [sys.executable, "-m", "cifar_tl", what, "--progress", *_as_options(config)]
     with answers.open("wb") as written, errors.open("wb") as told:
         process = subprocess.Popen(arguments, cwd=PROJECT_ROOT, stdin=subprocess.DEVNULL, stdout=written, stderr=told)
-    st.session_state[_ASKED] = Asked(what, config, process, folder)
+    asked = st.session_state[_ASKED] = Asked(what, config, process, folder)
+    weakref.finalize(asked, _end, process, folder)  # with the session, at the latest
 
 
 def _as_options(config: RunConfig) -> list[str]:
@@ -131,9 +134,13 @@ def _as_options(config: RunConfig) -> list[str]:
 def _forget() -> None:
     asked = st.session_state.pop(_ASKED, None)
     if isinstance(asked, Asked):
-        asked.process.terminate()
-        asked.process.wait()
-        asked.folder.cleanup()
+        _end(asked.process, asked.folder)
+
+
+def _end(process: "subprocess.Popen[bytes]", folder: Path) -> None:
+    process.terminate()
+    process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @page_boundary()  # a fragment's own rerun does not pass through the page's
