@@ -18,9 +18,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast, broadcast_object_list, gather, pad_across_processes, reduce
 
 # How long a process waits for the others, which may be downloading or filling a cache. One that dies is noticed at once.
-_PATIENCE = timedelta(days=1)
-# Batches and weights travel by NCCL; what is on the processor, such as gathered answers, by gloo.
-BACKEND_WITH_CUDA = "cuda:nccl,cpu:gloo"
+PATIENCE = timedelta(days=1)
 
 
 class Group:
@@ -37,8 +35,7 @@ class Group:
         """The group that the environment names; on CUDA this process takes the GPU of its local index. Blocks until all are there."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return ALONE
-        on_cuda = device == "cuda"
-        return cls(PartialState(cpu=not on_cuda, timeout=_PATIENCE, **({"backend": BACKEND_WITH_CUDA} if on_cuda else {})))
+        return cls(PartialState(cpu=device != "cuda", timeout=PATIENCE))
 
     def leave(self) -> None:
         """Nothing is asked of the others after this."""
@@ -82,10 +79,10 @@ class Group:
         return reduce(tensor, "sum") if self._state else tensor
 
     def gather(self, rows: torch.Tensor, count: int) -> torch.Tensor:
-        """All `count` rows in their order, in every process, from the ones in `share(count)` that each has on its processor."""
+        """All `count` rows in their order, on the processor of every process, from the ones in `share(count)` that each has."""
         if self._state is None:
             return rows
-        padded = gather(pad_across_processes(rows.contiguous()))
+        padded = gather(pad_across_processes(rows.to(self._state.device).contiguous())).cpu()  # NCCL knows GPUs only
         longest = len(padded) // self.size
         parts = [_share(count, index, self.size) for index in range(self.size)]
         return torch.cat([padded[index * longest :][: part.stop - part.start] for index, part in enumerate(parts)])

@@ -23,7 +23,7 @@ from ray.train import RunConfig as TrainRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from cifar_tl.config import RunConfig
-from cifar_tl.group import BACKEND_WITH_CUDA
+from cifar_tl.group import PATIENCE
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.events import Completed, Failed, Phase, Stopped
 from cifar_tl.runs.log import EventWriter
@@ -82,10 +82,10 @@ def _train(folder: RunFolder, config: RunConfig, is_asked: Callable[[], bool]) -
     trainer = TorchTrainer(
         _train_as_one,
         train_loop_config={"run_dir": str(folder.path)},
+        torch_config=TorchConfig(timeout_s=int(PATIENCE.total_seconds())),
         scaling_config=ScalingConfig(
             num_workers=needs.processes, use_gpu=needs.gpus > 0, resources_per_worker={"CPU": needs.cpus, "GPU": needs.gpus}
         ),
-        torch_config=TorchConfig(backend=BACKEND_WITH_CUDA if needs.gpus else "gloo"),
         run_config=TrainRunConfig(name=folder.run_id, storage_path=str(storage), failure_config=FailureConfig(max_failures=_RESTARTS)),
     )
     try:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from cifar_tl.config import make_config
 from cifar_tl.data.shapes import CLASS_NAMES
@@ -189,6 +190,18 @@ def test_a_killed_worker_leaves_no_process_behind():
     assert run.follower.update() is RunStatus.LOST
     run.resume(epochs=max((epoch.epoch for epoch in run.history.epochs), default=0) + 1)
     assert isinstance(run.end(), Completed)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices on this machine")
+def test_all_gpus_train_one_run():
+    run = Started(processes=0, device="cuda")
+    assert isinstance(run.end(), Completed)
+    assert run.history.started is not None
+    assert run.history.started.processes == torch.cuda.device_count()
+    one = Started(processes=1, device="cuda")
+    one.end()
+    assert losses(run) == pytest.approx(losses(one), abs=1e-3)
 
 
 def test_what_a_run_cannot_do_is_said_in_words():
