@@ -29,11 +29,10 @@ def roots(tmp_path_factory):
 
 
 def dev_accuracy(**changes: object) -> float:
+    """Of the best epoch; 0 for a run that diverged before the first one was done."""
     run_id = launcher.start_run(make_config(**SETTINGS | changes))
     wait_for(lambda: not is_alive(find_run(run_id)), "the run")
-    accuracy = summarize(run_id).best_dev_accuracy
-    assert accuracy is not None
-    return accuracy
+    return summarize(run_id).best_dev_accuracy or 0.0
 
 
 def test_what_is_expected_is_what_a_run_reaches():
