@@ -16,6 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -25,7 +26,7 @@ from cifar_tl.runs.events import Failed
 from cifar_tl.runs.hold import has_ended
 from cifar_tl.runs.log import EventWriter
 from cifar_tl.runs.store import is_alive, write_json
-from cifar_tl.runs.submission import Submission, read_submission
+from cifar_tl.runs.submission import Submission, is_expected, read_submission
 
 _SECONDS_TO_ANSWER = 5.0
 _LOOK_AGAIN_SECONDS = 0.5
@@ -87,15 +88,15 @@ def submit(folder: RunFolder, address: str) -> None:
 
 def _watch_until_begun(folder: RunFolder, client: Any, job: str) -> None:
     """A job that dies before it has taken the run's lock can say nothing: this process says it then, if it still lives."""
-    while not is_alive(folder) and not has_ended(folder):
+    # Not only until the lock is held: who submits holds it at first.
+    while is_expected(folder) and not has_ended(folder):
         submission = read_submission(folder)
         if submission is None or submission.job != job:
             return
-        try:
+        info = None
+        with suppress(Exception):  # the cluster is busy, or went away: then the run is lost when its time is up
             info = client.get_job_info(job)
-        except Exception:  # the cluster went away; the run is lost when its time is up
-            return
-        if info.status.is_terminal() and not is_alive(folder) and not has_ended(folder):
+        if info is not None and info.status.is_terminal() and not is_alive(folder) and not has_ended(folder):
             reason = " ".join((info.message or "it gave no reason").split())[-500:]
             with EventWriter(folder.events) as log:
                 message = f"The job on the Ray cluster ended before the run began: {reason}"
