@@ -118,12 +118,13 @@ def needs_of(config: RunConfig, machines: list[dict[str, float]]) -> Needs:
 
 def why_wait(needs: Needs, all_resources: dict[str, float], free_resources: dict[str, float]) -> str:
     """In words; '' if there is room now."""
-    for name, title, count in (("GPU", "GPUs", needs.gpus * needs.processes), ("CPU", "processors", needs.cpus * needs.processes)):
+    for name, title, count in (("GPU", "GPU", needs.gpus * needs.processes), ("CPU", "processor", needs.cpus * needs.processes)):
+        asked = f"{count} {title}{'s' if count > 1 else ''}"
         total, free = int(all_resources.get(name, 0)), int(free_resources.get(name, 0))
         if count > total:
-            return f"Waiting: the run asks for {count} {title} and the cluster has {total} in all; it begins when machines join"
+            return f"Waiting: the run asks for {asked} and the cluster has {total} in all; it begins when machines join"
         if count > free:
-            return f"Waiting: the cluster is full; the run asks for {count} {title}, of which {free} are free"
+            return f"Waiting: the cluster is full; the run asks for {asked}, of which {free} are free"
     return ""
 
 
