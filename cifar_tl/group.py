@@ -3,7 +3,7 @@
 Each process has a device, a share of every batch and a share of what is evaluated; gradients are averaged, so that the weights are
 the same in all of them. The first process writes the run folder and decides when to stop. A run of one process has a group too, `ALONE`.
 
-Level 2. The launcher (`training.ranks`, torchrun or Ray) sets the environment that `Group.join` reads: RANK, LOCAL_RANK, WORLD_SIZE,
+Level 2. The launcher (`training.launch`, torchrun or Ray) sets the environment that `Group.join` reads: RANK, LOCAL_RANK, WORLD_SIZE,
 MASTER_ADDR and MASTER_PORT.
 """
 

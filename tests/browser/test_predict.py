@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_a_chosen_answer_is_explained_and_the_map_fades_without_asking_again(
     expect(page.locator(f"{CARD}[aria-pressed=true]")).to_have_count(1)
     picture = page.locator(".photo .picture")
     expect(picture).to_be_visible(timeout=ANSWERS_WITHIN_MS)
-    assert "more.zip/d.png" in (picture.get_attribute("alt") or "")
+    expect(picture).to_have_attribute("alt", re.compile("more.zip/d.png"), timeout=ANSWERS_WITHIN_MS)
     assert picture.evaluate("(image) => image.decode().then(() => [image.naturalWidth, image.naturalHeight])") == [240, 160]
     part, frame = page.locator(".photo .part").bounding_box(), page.locator(".photo .frame").bounding_box()
     assert part

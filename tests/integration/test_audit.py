@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState
 
 from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data.corrections import Decision, decide, read_corrections, undo
@@ -36,11 +35,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(autouse=True)
-def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFAR_TL_CORRECTIONS", str(tmp_path / "corrections"))
-    yield
-    # Accelerate keeps one state per process; a worker has one run, a test session many.
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def settings(**changes: object) -> RunConfig:

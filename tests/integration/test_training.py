@@ -37,13 +37,6 @@ def cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    yield
-    # Accelerate keeps one state per process; a worker has one run, a test session many.
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
 def small(**changes: object) -> RunConfig:
     values = {
         "source": "shapes",
