@@ -9,7 +9,7 @@ import pytest
 from cifar_tl.advice.answers import BackboneAdvice, backbone_from_json, rates_from_json, rates_in_words, sentence, suggest, to_json
 from cifar_tl.advice.learning_curve import _extrapolated, expect
 from cifar_tl.advice.rate_range import HIGHEST, LOWEST, STEPS, rate_of_step
-from cifar_tl.ui.charts.advice import accuracy_against_time, loss_against_rate
+from cifar_tl.ui.charts.advice import accuracy_against_time, loss_against_rate, name_places
 
 
 def blobs(count: int, classes: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -132,3 +132,15 @@ def test_charts_show_what_was_found_and_leave_out_what_was_not():
     marked = loss_against_rate(suggest([0.1, 1.0], [2.0, 1.0]))
     assert marked.layout["shapes"][0]["x0"] == 0.1
     assert "shapes" not in loss_against_rate(suggest([0.1], [2.0])).layout
+
+
+def test_names_of_backbones_near_each_other_stand_apart_and_none_leaves_the_chart():
+    twins = [advice("efficientnet_v2_s", 0.61, 30), advice("mobilenet_v3_large", 0.612, 30.5), advice("regnet_y_400mf", 0.608, 2)]
+    places = name_places(twins)
+    assert all(places)
+    assert places[0] != places[1]
+    assert places[2].endswith("right")  # left of it is the axis
+    crowd = [advice(f"resnet{number}", 0.6, 10) for number in range(10)]
+    assert name_places(crowd).count("") >= 4  # six places around one point, at most
+    assert accuracy_against_time(crowd).traces[0]["hovertext"] == [item.backbone for item in crowd]
+    assert name_places([]) == []
