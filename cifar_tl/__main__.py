@@ -1,10 +1,11 @@
 """The command line: `python -m cifar_tl COMMAND`. The same runs, folders and models as the dashboard, without a browser.
 
 This file owns the grammar; `cifar_tl.commands` does the work. Errors are one line on standard error. Exit code 0 is success,
-1 a failed run (or no file that answered), 2 wrong use.
+1 a failed run (or no file that answered), 2 wrong use, 130 interrupted by Ctrl-C.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -196,6 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except BrokenPipeError:
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _work(folder: RunFolder, options: argparse.Namespace) -> int:

@@ -8,10 +8,13 @@ import json
 import sys
 from collections.abc import Callable
 
+from tqdm import tqdm
+
 from cifar_tl.advice.answers import BackboneAdvice, rates_in_words, sentence, to_json
 from cifar_tl.config import RunConfig
 from cifar_tl.errors import SettingsError
 from cifar_tl.models import catalog
+from cifar_tl.terminal import StatusBar
 
 
 def advise(options: argparse.Namespace, config: RunConfig) -> int:
@@ -23,7 +26,8 @@ def advise(options: argparse.Namespace, config: RunConfig) -> int:
         raise SettingsError(f"The weights of {', '.join(unknown)} are not on this machine, and advice downloads none.")
     from cifar_tl.advice.backbones import advise as ask
 
-    found = ask(config, names, _heard(options), _told(options))
+    with StatusBar() as bar:
+        found = ask(config, names, _heard(options, bar), _told(options))
     if options.json:
         print(json.dumps({"backbones": [json.loads(to_json(item)) for item in found], "advice": sentence(found)}, ensure_ascii=False))
     elif not options.progress:
@@ -34,7 +38,8 @@ def advise(options: argparse.Namespace, config: RunConfig) -> int:
 def lr_range(options: argparse.Namespace, config: RunConfig) -> int:
     from cifar_tl.advice.rate_range import rate_range
 
-    found = rate_range(config, _heard(options))
+    with StatusBar() as bar:
+        found = rate_range(config, _heard(options, bar))
     if options.json or options.progress:
         print(to_json(found), flush=True)
     else:
@@ -47,10 +52,12 @@ def backbones_at_hand() -> list[str]:
     return [entry.name for entry in catalog.backbones() if catalog.weights_on_disk(entry.name)]
 
 
-def _heard(options: argparse.Namespace) -> Callable[[str, int, int], None]:
+def _heard(options: argparse.Namespace, bar: StatusBar) -> Callable[[str, int, int], None]:
     def heard(text: str, done: int, total: int) -> None:
         if options.progress:
             print(json.dumps({"text": text, "done": done, "total": total}), flush=True)
+        else:
+            bar.show(text, min(1.0, done / max(1, total)))
 
     return heard
 
@@ -60,7 +67,7 @@ def _told(options: argparse.Namespace) -> Callable[[BackboneAdvice], None]:
         if options.progress:
             print(to_json(item), flush=True)
         else:
-            print(_line(item), file=sys.stderr if options.json else sys.stdout)
+            tqdm.write(_line(item), file=sys.stderr if options.json else sys.stdout)  # above the bar
 
     return told
 

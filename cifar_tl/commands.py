@@ -13,8 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from cifar_tl import advice_commands, sweep_commands
 from cifar_tl.answers import Answer, Asked, Framing
 from cifar_tl.config import RunConfig, make_config
@@ -32,6 +30,7 @@ from cifar_tl.runs.events import Completed, Failed
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.summary import RunSummary, summarize
 from cifar_tl.settings import settings
+from cifar_tl.terminal import PhaseBar, RunBar
 
 _POLL_SECONDS = 0.2
 _SECONDS_TO_DESCRIBE = 3600.0  # how long a second process waits for the first
@@ -63,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def data_prepare(options: argparse.Namespace) -> int:
-    with _SourceBar() as bar:
+    with PhaseBar() as bar:
         prepared = sources.prepare(options.source, store_resolution=options.store_resolution, seed=options.seed, progress=bar.show)
     info = prepared.info
     sizes = ", ".join(f"{size:,} {split}" for split, size in info.split_sizes.items())
@@ -128,37 +127,16 @@ def _config_from(options: argparse.Namespace) -> RunConfig:
 def _follow(folder: RunFolder) -> tuple[store.RunStatus, RunHistory]:
     """Show a run's progress until it ends. Ctrl-C asks it to stop and goes on following until it has."""
     follower = store.RunFollower(folder)
-    with tqdm(total=1.0, bar_format="{desc} |{bar}| {percentage:3.0f}%", file=sys.stderr, dynamic_ncols=True) as bar:
+    with RunBar() as bar:
         while True:
             try:
                 status = follower.update()
-                bar.set_description_str(_progress_text(follower.history))
-                bar.n = round(_fraction(follower.history), 4)
-                bar.refresh()
+                bar.show(follower.history)
                 if not status.is_active:
                     return status, follower.history
                 time.sleep(_POLL_SECONDS)
             except KeyboardInterrupt:
                 launcher.request_stop(folder.run_id)
-
-
-def _progress_text(history: RunHistory) -> str:
-    if history.phase is None:
-        return "Starting"
-    if history.phase.name != "training" or not history.steps:
-        return history.progress.text if history.progress else history.phase.text
-    step = history.steps[-1]
-    epochs = history.started.epochs if history.started else 0
-    text = f"epoch {min(int(step.epoch) + 1, epochs)}/{epochs}, loss {step.loss:.3f}, {step.images_per_second:.0f} images/s"
-    if history.epochs:
-        text += f", train {history.epochs[-1].train_accuracy:.1%}, dev {history.epochs[-1].dev_accuracy:.1%}"
-    return text
-
-
-def _fraction(history: RunHistory) -> float:
-    if history.progress and history.progress.total and history.phase and history.phase.name != "training":
-        return min(1.0, history.progress.done / history.progress.total)
-    return history.fraction_done
 
 
 def runs(options: argparse.Namespace) -> int:
@@ -229,7 +207,7 @@ def evaluate(options: argparse.Namespace) -> int:
         raise RunInvalid(f"Run {options.run_id} is still training; evaluate it when it has ended.")
     from cifar_tl.evaluation.evaluate import evaluate_run
 
-    with _SourceBar() as bar:
+    with PhaseBar() as bar:
         metrics = evaluate_run(folder, options.split, progress=bar.show)
     _say(options, f"{options.split}: accuracy {metrics.accuracy:.2%}, top-5 {metrics.top5:.2%}, loss {metrics.loss:.4f}")
     facts = {"accuracy": metrics.accuracy, "top5": metrics.top5, "loss": metrics.loss}
@@ -258,7 +236,7 @@ def _describe(options: argparse.Namespace, folder: RunFolder) -> int:
     if not is_described(folder):
         from cifar_tl.evaluation.describe import describe_run
 
-        with _SourceBar(is_shown=options.lock_file is None) as bar:
+        with PhaseBar(is_shown=options.lock_file is None) as bar:
             describe_run(folder, progress=bar.show)
     if wants_tsne(folder):
         _say(options, "Drawing the map, which takes a minute or so.")
@@ -277,7 +255,7 @@ def audit(options: argparse.Namespace) -> int:
         os.set_inheritable(options.lock_file, False)
     from cifar_tl.evaluation.audit import audit_data
 
-    with _SourceBar(is_shown=options.lock_file is None) as bar:
+    with PhaseBar(is_shown=options.lock_file is None) as bar:
         found = audit_data(folder, tell=bar.show, lock_file=options.lock_file)
     counts = {
         "doubted_labels": len(found.labels),
@@ -295,7 +273,7 @@ def export(options: argparse.Namespace) -> int:
 
     asked = ExportOptions(Kind(options.kind), not options.bare, options.int8, options.inline_runtime or "")
     target = Path(options.to) if options.to else export_folder(folder, asked.kind)
-    with _SourceBar() as bar:
+    with PhaseBar() as bar:
         report = export_run(folder, asked, progress=bar.show, target=target)
     for parity in report.parities:
         _say(options, parity.in_words)
@@ -336,40 +314,6 @@ def unpack(options: argparse.Namespace) -> int:
         raise RunInvalid(f"{options.file} cannot be unpacked: {error.strerror or error}.") from error
     _say(options, f"run {run_id}")
     return _finish(options, {"run_id": run_id})
-
-
-class _SourceBar:
-    """A tqdm bar that shows `sources.Progress`, one bar per phase; none where nobody looks."""
-
-    def __init__(self, *, is_shown: bool = True) -> None:
-        self._is_shown = is_shown
-        self._bar: Any = None
-        self._phase = ""
-
-    def __enter__(self) -> "_SourceBar":
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._close()
-
-    def show(self, progress: sources.Progress) -> None:
-        if progress.phase != self._phase:
-            self._close()
-            self._phase = progress.phase
-            unit = "B" if progress.unit == "bytes" else f" {progress.unit}"
-            self._bar = tqdm(
-                desc=progress.phase,
-                total=progress.total,
-                unit=unit,
-                unit_scale=progress.unit == "bytes",
-                file=sys.stderr,
-                disable=not self._is_shown,
-            )
-        self._bar.update(progress.done - self._bar.n)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _say(options: argparse.Namespace, text: str) -> None:

@@ -43,7 +43,7 @@ def sweeps(options: argparse.Namespace) -> int:
         best = best_of(rows)
         listed.append({"sweep_id": sweep_id, "name": asked.name, "status": status.value, "message": message} | _result(rows, best))
         if not options.json:
-            ended = sum(row.state != "running" for row in rows)
+            ended = sum(row.has_ended for row in rows)
             accuracy = f"{best.accuracy:.1%}" if best and best.accuracy is not None else "-"
             print(f"{sweep_id:44} {status.value:10} {ended:>4} of {asked.trials:<5} best dev {accuracy}  {asked.name}")
     if options.json:
@@ -73,21 +73,19 @@ def _asked(options: argparse.Namespace, config: RunConfig) -> Sweep:
 
 
 def _follow(sweep_id: str, as_json: bool) -> int:
-    folder, told = store.find_sweep(sweep_id), 0
+    """Tell each trial that ends until the sweep does. Ctrl-C asks it to stop and goes on following until it has."""
+    folder = store.find_sweep(sweep_id)
+    told: set[int] = set()
     while True:
-        status, message = store.status_of(folder)
-        rows = _rows(sweep_id)
-        ended = [row for row in rows if row.state != "running"]
-        for row in ended[told:]:
-            accuracy = "" if row.accuracy is None else f" {row.accuracy:.1%} on dev after {row.epochs} epochs"
-            values = ", ".join(
-                f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.values.items()
-            )
-            print(f"trial {row.number + 1}: {row.state}{accuracy} ({values}) {row.reason}".rstrip(), file=sys.stderr)
-        told = len(ended)
-        if status is not SweepStatus.RUNNING:
-            break
-        time.sleep(_POLL_SECONDS)
+        try:
+            status, message = store.status_of(folder)
+            rows = _rows(sweep_id)
+            tell_ended(rows, told)
+            if status is not SweepStatus.RUNNING:
+                break
+            time.sleep(_POLL_SECONDS)
+        except KeyboardInterrupt:
+            store.request_stop(sweep_id)
     best = best_of(rows)
     if message:
         print(message, file=sys.stderr)
@@ -96,6 +94,21 @@ def _follow(sweep_id: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"sweep_id": sweep_id, "status": status.value, "message": message} | _result(rows, best), ensure_ascii=False))
     return 1 if status in (SweepStatus.FAILED, SweepStatus.LOST) else 0
+
+
+def tell_ended(rows: list[TrialRow], told: set[int]) -> None:
+    """A line for each trial that has ended since; they end in any order. `told`: the numbers of those before, to which these are added."""
+    for row in rows:
+        if row.has_ended and row.number not in told:
+            told.add(row.number)
+            print(_in_words(row), file=sys.stderr, flush=True)
+
+
+def _in_words(row: TrialRow) -> str:
+    state = {"pruned": "given up, others did better:", "fail": f"failed: {row.reason}"}.get(row.state, row.state)
+    accuracy = "" if row.accuracy is None else f" {row.accuracy:.1%} on dev after {row.epochs} epoch{'s' * (row.epochs != 1)}"
+    values = ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.values.items())
+    return f"trial {row.number + 1}: {state}{accuracy} ({values})"
 
 
 def _rows(sweep_id: str) -> list[TrialRow]:

@@ -67,6 +67,7 @@ LEVELS: tuple[tuple[str, int], ...] = (
     ("cifar_tl.training", 4),
     ("cifar_tl.probe", 4),
     ("cifar_tl.ui", 5),
+    ("cifar_tl.terminal", 5),
     ("cifar_tl.commands", 5),
     ("cifar_tl.sweep_commands", 5),
     ("cifar_tl.advice_commands", 5),

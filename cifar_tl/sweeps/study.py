@@ -24,7 +24,7 @@ _SECONDS_FOR_STORAGE = 10.0
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One trial. `state` is running, complete, pruned or fail; `accuracy` of the best epoch on dev, so far or in the end."""
+    """One trial. `state` is waiting, running, complete, pruned or fail; `accuracy` of the best epoch on dev, so far or in the end."""
 
     number: int
     state: str
@@ -33,6 +33,10 @@ class TrialRow:
     run_id: str
     reason: str
     epochs: int
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state not in ("waiting", "running")
 
 
 def open_study(folder: SweepFolder, sweep: Sweep) -> optuna.Study:

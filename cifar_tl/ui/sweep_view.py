@@ -108,7 +108,7 @@ def _dimension_in_words(dimension: Dimension) -> str:
 
 
 def _numbers(sweep: Sweep, rows: list[TrialRow], spent: float) -> None:
-    ended = [row for row in rows if row.state != "running"]
+    ended = [row for row in rows if row.has_ended]
     best, given_up = best_of(rows), sum(row.state == "pruned" for row in rows)
     of = f"of {format_duration(60 * sweep.minutes)}" if sweep.minutes else "no limit"
     metric_row(

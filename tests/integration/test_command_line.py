@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,10 @@ from cifar_tl.runs.store import find_run
 
 TRAIN = ["train", "--source", "shapes", "--backbone", "efficientnet_lite0", "--trainable", "head", "--image-size", "64", "--device", "cpu"]
 
+HEARING = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from cifar_tl.__main__ import main; sys.exit(main())"
+)
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
@@ -30,13 +35,19 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def call(home):
-    """`call(*arguments)` runs `python -m cifar_tl` with folders of its own and returns the finished process."""
-    environment = os.environ | {
+def environment(home) -> dict[str, str]:
+    """Folders of its own."""
+    folders = {
         "CIFAR_TL_DATA": str(home / "data"),
         "CIFAR_TL_CACHE": str(home / "cache"),
         "CIFAR_TL_CHECKPOINTS": str(home / "checkpoints"),
     }
+    return os.environ | folders
+
+
+@pytest.fixture(scope="module")
+def call(environment):
+    """`call(*arguments)` runs `python -m cifar_tl` and returns the finished process."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "cifar_tl", *arguments]
@@ -45,12 +56,36 @@ def call(home):
     return run
 
 
+@pytest.fixture
+def begun(environment):
+    """`begun(*arguments)` is a process that still runs, and hears Ctrl-C even where the tests themselves were told not to."""
+    processes = []
+
+    def begin(*arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", HEARING, *arguments]
+        processes.append(
+            subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
 @pytest.fixture(scope="module")
-def trained(call) -> dict:
-    """A real run on all of shapes; its JSON."""
+def training(call) -> subprocess.CompletedProcess:
+    """A real run on all of shapes."""
     done = call(*TRAIN, "--epochs", "3", "--json")
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(training) -> dict:
+    """Its JSON."""
+    return json.loads(training.stdout.strip().splitlines()[-1])
 
 
 def test_train_prints_what_the_run_reached(trained):
@@ -61,9 +96,42 @@ def test_train_prints_what_the_run_reached(trained):
     assert 0.3 < trained["best_dev_accuracy"] <= 1
 
 
+def test_train_into_a_file_says_each_thing_once(training):
+    lines = training.stderr.splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert len(lines) == len(set(lines)) < 15
+
+
 def test_runs_lists_the_run(trained, call):
     done = call("runs", "--json")
     assert [row["run_id"] for row in json.loads(done.stdout)["runs"]] == [trained["run_id"]]
+
+
+def test_sweep_tells_each_trial_once_and_ctrl_c_stops_it_with_its_runs(trained, begun, call):
+    process = begun(
+        "sweep", *TRAIN[1:], "--epochs", "3", "--vary", "learning_rate=0.001..0.1:log", "--trials", "40", "--at-once", "2", "--json"
+    )
+    told = [process.stderr.readline() for _ in range(3)]
+    assert told[0].startswith("sweep ")
+    assert told[1].startswith("trial ")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads(out.splitlines()[-1])["status"] == "stopped"
+    trials = [line.split(":")[0] for line in told[1:] + err.splitlines() if line.startswith("trial ")]
+    assert len(trials) == len(set(trials)) < 40
+    runs = json.loads(call("runs", "--limit", "100", "--json").stdout)["runs"]
+    assert not [row for row in runs if row["status"] in ("running", "queued")]
+
+
+def test_ctrl_c_ends_other_commands_in_a_line(begun):
+    process = begun("lr-range", *TRAIN[1:])
+    assert process.stderr.readline()  # it works by now
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in err
 
 
 def test_predict_answers_per_file_and_names_the_broken_one(trained, call, tmp_path):
