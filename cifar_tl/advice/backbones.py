@@ -17,7 +17,7 @@ from cifar_tl.devices import choose_compute
 from cifar_tl.errors import CifarTLError, SettingsError
 from cifar_tl.models.frozen import FrozenPrefix
 from cifar_tl.probe import measure_epoch
-from cifar_tl.runs.events import Event
+from cifar_tl.runs.events import Event, Progress
 from cifar_tl.training.inputs import fill_cache
 from cifar_tl.training.prefix_cache import PLAIN
 from cifar_tl.training.prepare import Prepared, load_data, load_network, open_cache
@@ -71,12 +71,18 @@ def _of_head(config: RunConfig) -> RunConfig:
 
 def load_for_advice(config: RunConfig, heard: Heard) -> Prepared:
     """Data and network of a run that is not made. Raises DataError, BackboneError, DeviceUnavailable."""
+    emit = progress_to(heard)
+    return load_network(config, load_data(config, emit), choose_compute(config.device, config.precision), emit)
+
+
+def progress_to(heard: Heard) -> Callable[[Event], None]:
+    """Of a run's events, the progress alone."""
 
     def emit(event: Event) -> None:
-        if hasattr(event, "done") and hasattr(event, "total"):
-            heard(getattr(event, "text", ""), event.done, event.total)
+        if isinstance(event, Progress):
+            heard(event.text, event.done, event.total)
 
-    return load_network(config, load_data(config, emit), choose_compute(config.device, config.precision), emit)
+    return emit
 
 
 def subset(prepared: Prepared, images: int) -> SplitRows:

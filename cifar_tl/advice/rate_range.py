@@ -10,11 +10,10 @@ from dataclasses import replace
 import numpy as np
 
 from cifar_tl.advice.answers import RateRange, suggest
-from cifar_tl.advice.backbones import Heard, load_for_advice, subset
+from cifar_tl.advice.backbones import Heard, load_for_advice, progress_to, subset
 from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data.splits import SplitRows
 from cifar_tl.errors import NonFiniteLoss
-from cifar_tl.runs.events import Event
 from cifar_tl.training.plan import Leg, plan_legs
 from cifar_tl.training.prepare import inputs_for
 from cifar_tl.training.trainer import Progress, Trainer
@@ -37,12 +36,7 @@ def rate_range(config: RunConfig, heard: Heard) -> RateRange:
     prepared = replace(prepared, splits=splits)
     boundary = plan_legs(prepared.config, prepared.classifier)[-1].boundary
     prepared.classifier.freeze_before(boundary)
-
-    def emit(event: Event) -> None:
-        if hasattr(event, "done") and hasattr(event, "total"):
-            heard(getattr(event, "text", ""), event.done, event.total)
-
-    inputs = inputs_for(prepared, boundary, emit)
+    inputs = inputs_for(prepared, boundary, progress_to(heard))
     trainer = Trainer(prepared, Leg(boundary, 0, prepared.config.epochs), inputs.train)
     return _risen(trainer, heard)
 
