@@ -1,7 +1,8 @@
 """Takes the pictures of the README from a running dashboard: `python -m docs.screenshots http://127.0.0.1:8501 RUN_ID PICTURE...`.
 
 RUN_ID is a finished run; the PICTUREs are dropped on the Predict page. Light pictures go to docs/images, and with `--look DIR`
-light and dark ones of every page go to DIR instead, to be looked at. `--compare RUN_ID` is a second run, for the Compare page.
+light and dark ones of every page go to DIR instead, to be looked at. `--compare RUN_ID` is a second run, for the Compare page;
+`--sweep SWEEP_ID` an ended sweep.
 """
 
 import argparse
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("pictures", nargs="+")
     parser.add_argument("--cell", nargs=2, default=["maple_tree", "oak_tree"], help="true and predicted class whose images Explore shows")
     parser.add_argument("--compare", help="id of a run to compare with")
+    parser.add_argument("--sweep", help="id of an ended sweep")
     parser.add_argument("--look", type=Path)
     options = parser.parse_args()
     with sync_playwright() as playwright:
@@ -50,6 +52,7 @@ def take_all(browser: Browser, scheme: str, options: argparse.Namespace, folder:
     page.goto(options.address)
     page.get_by_text("images/s").wait_for(timeout=120_000)
     take(page, folder / "form.png")
+    advise(page, folder)
     page.goto(f"{options.address}/?run={options.run_id}")
     page.locator(PLOT).nth(2).wait_for()
     take(page, folder / "train.png")
@@ -71,13 +74,29 @@ def take_all(browser: Browser, scheme: str, options: argparse.Namespace, folder:
         page.goto(f"{options.address}/compare?runs={options.compare},{options.run_id}")
         page.locator(PLOT).first.wait_for()
         take(page, folder / "compare.png")
-    page.set_viewport_size(LAPTOP)
+    if options.sweep:
+        page.set_viewport_size({"width": LAPTOP["width"], "height": 1300})
+        page.goto(f"{options.address}/sweep?sweep={options.sweep}")
+        page.locator(PLOT).first.wait_for(timeout=120_000)
+        take(page, folder / "sweep.png")
+    page.set_viewport_size({"width": LAPTOP["width"], "height": 940})
     page.goto(f"{options.address}/predict?run={options.run_id}")
     page.locator("[data-testid=stFileUploaderDropzone]").wait_for()
     drop_files(page, options.pictures)
     page.get_by_text("answered").wait_for(timeout=120_000)
     take(page, folder / "predict.png")
     context.close()
+
+
+def advise(page: Page, folder: Path) -> None:
+    """Both answers under the form."""
+    page.set_viewport_size({"width": LAPTOP["width"], "height": 1150})
+    for button, name, answer in (("Advise me", "advise", "on dev with a new head"), ("Find a learning rate", "rates", "Suggested")):
+        page.get_by_role("button", name=button).click()
+        page.get_by_text(answer).first.wait_for(timeout=120_000)
+        page.locator(PLOT).first.wait_for()
+        take(page, folder / f"{name}.png")
+    page.set_viewport_size(LAPTOP)
 
 
 def explore(page: Page, cell: list[str]) -> None:
@@ -92,6 +111,7 @@ def explore(page: Page, cell: list[str]) -> None:
 
 def take(page: Page, path: Path) -> None:
     # Charts and the table draw themselves after they are there; nothing on the page says when they are done.
+    page.mouse.move(0, 0)  # away from what would show its help
     page.wait_for_timeout(1500)
     page.screenshot(path=path)
 

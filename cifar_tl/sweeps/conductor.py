@@ -172,7 +172,7 @@ class Conductor:
         if isinstance(ending, Completed):
             self._tell(opened, TrialState.COMPLETE, ending.best_dev_accuracy)
         elif opened.trial.user_attrs.get(GIVEN_UP):
-            self._tell(opened, TrialState.PRUNED, reason="Given up: others did better by then.")
+            self._tell(opened, TrialState.PRUNED, reason="Others did better by then.")
         elif status is RunStatus.STOPPED:
             self._tell(opened, TrialState.PRUNED, reason="Its run was stopped.")
         elif status is RunStatus.LOST and (resumed := int(opened.trial.user_attrs.get(RESUMED, 0))) < _MOST_RESUMES:

@@ -139,7 +139,7 @@ def _disk(estimate: EpochEstimate, config: RunConfig) -> str:
         limit = f"{config.cache_limit:g} GB"
         return f"Their output would take {size} of disk, more than the cache limit of {limit}: the run keeps fewer views, or none."
     views = f", for up to {config.cached_views} views of each training image" if config.cached_views > 1 else ""
-    return f"Their output takes {size} of disk{views}."
+    return f"Their output takes {size} of disk{views}; a run that finds it there begins at once."
 
 
 def device_in_words(device: str, hardware: Hardware | None) -> str:

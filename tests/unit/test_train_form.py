@@ -112,14 +112,16 @@ def test_the_estimate_says_what_is_computed_once_and_what_it_takes_on_disk(train
     assert sentence_of(estimated(epoch=20.0, run=820.0, cache_bytes=1_440_000_000), HARDWARE, config) == (
         "About **20 s per epoch**, 13 min 40 s in all, on 2 CPU cores (bfloat16). "
         "12 min 40 s of it are spent once: the frozen layers run over every image before the first epoch. "
-        "Their output takes 1.4 GB of disk, for up to 2 views of each training image."
+        "Their output takes 1.4 GB of disk, for up to 2 views of each training image; a run that finds it there begins at once."
     )
 
 
 def test_a_quick_cache_is_told_without_its_time() -> None:
     config = make_config(trainable="head", epochs=5, cached_views=1)
     sentence = sentence_of(estimated(run=220.0, cache_bytes=80_000_000), HARDWARE, config)
-    assert sentence.endswith("(bfloat16). The frozen layers run over every image before the first epoch. Their output takes 80 MB of disk.")
+    assert sentence.endswith(
+        "(bfloat16). The frozen layers run over every image before the first epoch. Their output takes 80 MB of disk; a run that finds it there begins at once."
+    )
 
 
 def test_with_the_head_first_the_time_is_that_of_the_later_epochs() -> None:
@@ -127,7 +129,7 @@ def test_with_the_head_first_the_time_is_that_of_the_later_epochs() -> None:
     assert sentence_of(estimated(run=190.0, cache_bytes=230_000_000), HARDWARE, config) == (
         "About **42 s per epoch** once everything trains, 3 min 10 s in all, on 2 CPU cores (bfloat16). "
         "Before the first epoch, the layers that are frozen at first run once over every image. "
-        "Their output takes 230 MB of disk, for up to 2 views of each training image."
+        "Their output takes 230 MB of disk, for up to 2 views of each training image; a run that finds it there begins at once."
     )
 
 
