@@ -105,7 +105,7 @@ def tell_ended(rows: list[TrialRow], told: set[int]) -> None:
 
 
 def _in_words(row: TrialRow) -> str:
-    state = {"pruned": "given up, others did better:", "fail": f"failed: {row.reason}"}.get(row.state, row.state)
+    state = {"pruned": f"given up: {row.reason}", "fail": f"failed: {row.reason}"}.get(row.state, row.state)
     accuracy = "" if row.accuracy is None else f" {row.accuracy:.1%} on dev after {row.epochs} epoch{'s' * (row.epochs != 1)}"
     values = ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.values.items())
     return f"trial {row.number + 1}: {state}{accuracy} ({values})"

@@ -109,7 +109,8 @@ def _dimension_in_words(dimension: Dimension) -> str:
 
 def _numbers(sweep: Sweep, rows: list[TrialRow], spent: float) -> None:
     ended = [row for row in rows if row.has_ended]
-    best, given_up = best_of(rows), sum(row.state == "pruned" for row in rows)
+    best, given_up = best_of(rows), [row.reason for row in rows if row.state == "pruned"]
+    why = given_up[0].rstrip(".").lower() if len(set(given_up)) == 1 else "the table says why" if given_up else ""
     of = f"of {format_duration(60 * sweep.minutes)}" if sweep.minutes else "no limit"
     metric_row(
         [
@@ -119,7 +120,7 @@ def _numbers(sweep: Sweep, rows: list[TrialRow], spent: float) -> None:
                 format_percent(best.accuracy if best else None),
                 f"in trial {best.number + 1}" if best else "after the first trial",
             ),
-            Metric("Given up", f"{given_up}", "others did better by then" if given_up else ""),
+            Metric("Given up", f"{len(given_up)}", why),
             Metric("Time", format_duration(spent), of),
         ]
     )

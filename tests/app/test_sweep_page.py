@@ -46,6 +46,7 @@ def made_sweep(checkpoints: Path, states: str = "ccpfr", **changes: Any) -> Swee
         trial.set_user_attr(RUN, make_run(checkpoints, run_id=f"trial-{number}", status="running" if state == "r" else "completed").run_id)
         trial.report(0.5 + number / 100, 1)
         if state == "p":
+            trial.set_user_attr(REASON, "The time was over.")
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         elif state == "f":
             trial.set_user_attr(REASON, "The disk is full.")
@@ -101,7 +102,8 @@ def test_a_running_sweep_tells_how_far_it_is(predictor: NotingPredictor, checkpo
     assert "61.0 %" in text
     table = page.dataframe[0].value
     assert list(table["State"]) == ["Running", "Failed", "Given up", "Complete", "Complete"]
-    assert list(table["Why"])[1] == "The disk is full."
+    assert list(table["Why"])[1:3] == ["The disk is full.", "The time was over."]
+    assert "the time was over" in [metric.delta for metric in page.metric]
     assert next(iter(table["Run"])) == "/?run=trial-4"  # where Streamlit serves its first page
     assert {button.label for button in page.button} >= {"Stop", "All sweeps", "Open"}
     next(button for button in page.button if button.label == "Stop").click().run()

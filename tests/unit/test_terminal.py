@@ -79,5 +79,5 @@ def test_each_trial_is_told_once_when_it_ends_in_whatever_order(capsys):
     assert capsys.readouterr().err == "trial 2: complete 50.0% on dev after 3 epochs (learning_rate 0.0123, flip True)\n"
     tell_ended([trial(0, "pruned"), trial(1, "complete", 3), trial(2, "fail")], told)
     first, second = capsys.readouterr().err.splitlines()
-    assert first == "trial 1: given up, others did better: 50.0% on dev after 1 epoch (learning_rate 0.0123, flip True)"
+    assert first == "trial 1: given up: No memory. 50.0% on dev after 1 epoch (learning_rate 0.0123, flip True)"
     assert second == "trial 3: failed: No memory. (learning_rate 0.0123, flip True)"
