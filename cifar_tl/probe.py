@@ -27,6 +27,7 @@ from cifar_tl.training.inputs import cached_evaluation_views, cached_training_vi
 from cifar_tl.training.optim import make_optimizer
 from cifar_tl.training.plan import Leg, image_sizes, plan_legs
 from cifar_tl.training.prefix_cache import activation_bytes
+from cifar_tl.training.recorded import RecordedPasses
 
 _FIRST_BATCH = 8  # small enough for a giant on a laptop; grown to the real batch if it is quick
 _SECONDS_PER_STEP = 1.5
@@ -110,6 +111,7 @@ class _Timer:
         self.generator = torch.Generator(compute.device).manual_seed(0)
         self._one_activation: dict[int, torch.Tensor] = {}  # by boundary
         self._optimizers: dict[int, torch.optim.Optimizer] = {}
+        self._recorded: dict[tuple[int, int], RecordedPasses] = {}  # by what trains and where the pass starts
 
     @property
     def evaluated_views(self) -> int:
@@ -152,11 +154,21 @@ class _Timer:
         images, targets = mix(images, targets, self.config, self.num_classes, self.generator)
         inputs = self._activations(count, boundary) if from_cache else to_model_input(images, self.preprocessing)
         optimizer = self._optimizer(boundary)
-        with self.compute.autocast():
-            logits = self.classifier.forward_suffix(inputs, boundary if from_cache else 0)
+        logits = self._logits(inputs, boundary, starts_at=boundary if from_cache else 0)
         F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+    def _logits(self, inputs: torch.Tensor, boundary: int, starts_at: int) -> torch.Tensor:
+        if self.compute.device.type == "cuda":  # as the trainer does after its first steps
+            if (boundary, starts_at) not in self._recorded:
+                self._recorded[boundary, starts_at] = RecordedPasses(self.classifier, starts_at, self.compute, plain_steps=0)
+            recorded = self._recorded[boundary, starts_at]
+            recorded.record_when_due(inputs)
+            if recorded.records(inputs):
+                return recorded(inputs)
+        with self.compute.autocast():
+            return self.classifier.forward_suffix(inputs, starts_at)
 
     def _activations(self, count: int, boundary: int) -> torch.Tensor:
         if boundary not in self._one_activation:

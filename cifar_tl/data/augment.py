@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from cifar_tl.config import RunConfig
-from cifar_tl.data.draws import Random, integers, permutation, uniform
+from cifar_tl.data.draws import Random, host_generator, integers, permutation, uniform
 from cifar_tl.data.trivial_augment import trivial_augment
+from cifar_tl.devices import to_device
 
 _CROP_SHIFT = 1 / 8  # 4 of 32 pixels: the usual CIFAR crop (He et al. 2016)
-_HOST_STREAM = 0x5DEECE66D  # any constant: sets the host's draws apart from the device's with the same seed
 _ERASED_AREA = (0.02, 0.33)  # share of the image, and
 _ERASED_ASPECT = (0.3, 3.3)  # height / width of the rectangle: Zhong et al. 2020
 
@@ -106,8 +106,7 @@ def mix(
     cutmix = config.cutmix if is_map(batch) else 0.0
     if not (config.mixup or cutmix) or len(labels_B) < 2:
         return batch, labels_B
-    # Numbers that the processor must know are drawn there: reading one back from a GPU would wait for all its work.
-    host = torch.Generator().manual_seed(generator.initial_seed() ^ _HOST_STREAM)
+    host = host_generator(generator)
     use_cutmix = cutmix > 0 and (config.mixup == 0 or _uniform(host) < 0.5)
     share = _beta(cutmix if use_cutmix else config.mixup, host)
     partner_B = permutation(generator, len(labels_B))
@@ -133,7 +132,7 @@ def _paste(batch_BCHW: torch.Tensor, partner_B: torch.Tensor, share: float, host
     centre_y, centre_x = (torch.full((1,), _uniform(host)) for _ in range(2))
     half_height, half_width = (torch.full((1,), half * length) for length in (height, width))
     is_pasted = rectangles(centre_y, centre_x, half_height, half_width, height, width)
-    batch_BCHW = torch.where(is_pasted.to(batch_BCHW.device), batch_BCHW[partner_B], batch_BCHW)
+    batch_BCHW = torch.where(to_device(is_pasted, batch_BCHW.device), batch_BCHW[partner_B], batch_BCHW)
     return batch_BCHW, 1 - float(is_pasted.float().mean())
 
 

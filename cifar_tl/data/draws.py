@@ -4,9 +4,11 @@ A process that has only a share of a batch (`cifar_tl.group`) draws for the whol
 what happens to an image does not depend on how many processes train the run.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+
+_HOST_STREAM = 0x5DEECE66D  # any constant: sets the host's draws apart from the device's with the same seed
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,19 @@ class SharedGenerator:
 
 
 Random = torch.Generator | SharedGenerator
+
+
+def host_generator(random: Random) -> torch.Generator:
+    """A generator on the processor, for numbers that it must know: reading one back from a GPU would wait for all its work."""
+    return torch.Generator().manual_seed(random.initial_seed() ^ _HOST_STREAM)
+
+
+def known_to_host(random: Random) -> Random:
+    """`random` itself where its numbers are the processor's anyway, else the same draws for the same images by `host_generator`."""
+    if random.device.type == "cpu":
+        return random
+    host = host_generator(random)
+    return replace(random, generator=host) if isinstance(random, SharedGenerator) else host
 
 
 def uniform(random: Random, count: int, *more: int) -> torch.Tensor:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from cifar_tl.data.draws import Random, integers, uniform
+from cifar_tl.data.draws import Random, integers, known_to_host, uniform
+from cifar_tl.devices import constant, to_device
 
 _GEOMETRY = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 _MAX_SHEAR = 0.99
@@ -22,20 +23,21 @@ _MAX_COLOUR = 0.99
 
 def trivial_augment(images_BCHW: torch.Tensor, generator: Random) -> torch.Tensor:
     """float32 images in [0, 1] of any size; the generator lives on the images' device."""
-    count = len(images_BCHW)
-    change_B = integers(generator, 0, len(_CHANGES), count)
+    count, device = len(images_BCHW), images_BCHW.device
+    # The processor sorts the images by their change: to find those of one on a GPU it would wait for the GPU, once for each change.
+    on_host_B = integers(known_to_host(generator), 0, len(_CHANGES), count)
+    ends = on_host_B.bincount(minlength=len(_CHANGES)).cumsum(0).tolist()
+    order_B, change_B = to_device(on_host_B.argsort(stable=True), device), to_device(on_host_B, device)
     strength_B = uniform(generator, count)
     sign_B = integers(generator, 0, 2, count) * 2 - 1
     result = images_BCHW.clone()
-    geometric = (change_B > 0) & (change_B <= len(_GEOMETRY))
-    chosen = geometric.nonzero().squeeze(1)
+    chosen = order_B[ends[0] : ends[len(_GEOMETRY)]]
     if len(chosen):
         result[chosen] = _warp(images_BCHW[chosen], change_B[chosen], strength_B[chosen] * sign_B[chosen])
     for index, name in enumerate(_CHANGES):
-        if name in _COLOUR:
-            chosen = (change_B == index).nonzero().squeeze(1)
-            if len(chosen):
-                result[chosen] = _COLOUR[name](images_BCHW[chosen], strength_B[chosen].view(-1, 1, 1, 1), sign_B[chosen].view(-1, 1, 1, 1))
+        chosen = order_B[ends[index - 1] : ends[index]]
+        if name in _COLOUR and len(chosen):
+            result[chosen] = _COLOUR[name](images_BCHW[chosen], strength_B[chosen].view(-1, 1, 1, 1), sign_B[chosen].view(-1, 1, 1, 1))
     return result
 
 
@@ -56,7 +58,7 @@ def _warp(images_BCHW: torch.Tensor, change_B: torch.Tensor, amount_B: torch.Ten
 
 
 def _grey(images: torch.Tensor) -> torch.Tensor:
-    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)  # ITU-R BT.601
+    weights = constant((0.299, 0.587, 0.114), images.device).view(1, 3, 1, 1)  # ITU-R BT.601
     return (images * weights).sum(1, keepdim=True)
 
 
@@ -78,7 +80,7 @@ def _contrast(images: torch.Tensor, strength: torch.Tensor, sign: torch.Tensor) 
 
 
 def _sharpness(images: torch.Tensor, strength: torch.Tensor, sign: torch.Tensor) -> torch.Tensor:
-    kernel = torch.tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]], device=images.device) / 13  # Pillow's SMOOTH
+    kernel = constant((1.0, 1.0, 1.0, 1.0, 5.0, 1.0, 1.0, 1.0, 1.0), images.device).view(3, 3) / 13  # Pillow's SMOOTH
     smooth = F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel.expand(3, 1, 3, 3), groups=3)
     return _blend(images, smooth, strength, sign)
 

@@ -109,13 +109,18 @@ def _outputs(
     """float32 logits, the mean over the views (the image, with flip averaging also its mirror image), and each view's embeddings."""
     classifier.eval()
     for chunk in in_order(len(positions), inputs.evaluated_at_once):
-        views = inputs.evaluation_views(positions[chunk])
+        views = inputs.evaluation_views(_filled_up(positions[chunk], inputs.evaluated_at_once, compute))
         with compute.autocast():
-            embeddings_V = [classifier.suffix_features(view, inputs.boundary) for view in views]
+            embeddings_V = [classifier.suffix_features(view, inputs.boundary)[: len(chunk)] for view in views]
             logits_V = [classifier.head(embeddings) for embeddings in embeddings_V]
         yield _mean(logits_V), embeddings_V
         if progress:
             progress(len(chunk))
+
+
+def _filled_up(positions: np.ndarray, size: int, compute: Compute) -> np.ndarray:
+    """On a GPU the last batch is as large as the others, with images that do not count: for every other size cuDNN plans for seconds."""
+    return np.resize(positions, size) if compute.device.type == "cuda" else positions
 
 
 def _mean(views: list[torch.Tensor]) -> torch.Tensor:

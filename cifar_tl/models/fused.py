@@ -51,7 +51,9 @@ class _Absorbing:
     def _weight_and_shift(self, norm: nn.BatchNorm2d, device: str) -> tuple[torch.Tensor, torch.Tensor]:
         assert isinstance(self, nn.Conv2d)
         parts = [self.weight, *([] if self.bias is None else [self.bias]), *norm.parameters(), *norm.buffers()]
-        if torch.is_grad_enabled() and any(part.requires_grad for part in parts):
+        # What is kept here may be dropped while a recorded pass (training.recorded) still reads it: that one computes its own.
+        is_recorded = device == "cuda" and torch.cuda.is_current_stream_capturing()
+        if is_recorded or (torch.is_grad_enabled() and any(part.requires_grad for part in parts)):
             return _absorb(self, norm)
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
         key = (dtype, self.weight.device, [(id(part), part._version) for part in parts])

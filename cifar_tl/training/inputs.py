@@ -20,16 +20,17 @@ import torch
 from cifar_tl.config import RunConfig
 from cifar_tl.data.augment import augment, changes_each_image, mix
 from cifar_tl.data.batches import ImageBatches, to_model_input
-from cifar_tl.data.draws import Random, integers
+from cifar_tl.data.draws import Random, integers, known_to_host
 from cifar_tl.data.splits import SplitRows
 from cifar_tl.data.store import ImageStore
-from cifar_tl.devices import Compute
+from cifar_tl.devices import Compute, fits_on_gpu, to_device
 from cifar_tl.models.frozen import FrozenPrefix
 from cifar_tl.runs.store import Preprocessing
 from cifar_tl.training.prefix_cache import MIRRORED, PLAIN, PrefixCache, activation_bytes
 
 _EVALUATED_AT_ONCE = 256  # images; of small activations as many more as make a batch of this size
 _BATCH_BYTES = 4 * 2**20
+_UPLOADED_AT_ONCE = 4096  # rows
 _BLOCK = 256  # rows augmented together when a view is made: what a view shows of a row depends on nothing but the view and the row
 
 
@@ -59,7 +60,7 @@ class ImageInputs:
         """Network input and targets: class indices, or class probabilities when images are mixed."""
         images = augment(self._batches.images(positions), self._config, generator)
         images, targets = mix(
-            images, self.labels_N[torch.from_numpy(positions).to(self.labels_N.device)], self._config, self._num_classes, generator
+            images, self.labels_N[to_device(torch.from_numpy(positions), self.labels_N.device)], self._config, self._num_classes, generator
         )
         return to_model_input(images, self._training_preprocessing), targets
 
@@ -107,6 +108,7 @@ class CachedInputs:
         *,
         training_views: tuple[str, ...],
         evaluation_views: tuple[str, ...],
+        is_read_often: bool = True,
     ) -> None:
         self.boundary = boundary
         self.labels_N = torch.from_numpy(rows.labels).to(compute.device)
@@ -118,6 +120,7 @@ class CachedInputs:
         self._num_classes = num_classes
         self._training_views = training_views
         self._evaluation_views = evaluation_views
+        self._on_gpu = self._upload(tuple(dict.fromkeys((*training_views, *evaluation_views)))) if is_read_often else None
         self.evaluated_at_once = max(_EVALUATED_AT_ONCE, _BATCH_BYTES // activation_bytes(cache.activation_shape, compute.dtype))
 
     def __len__(self) -> int:
@@ -127,21 +130,50 @@ class CachedInputs:
         """Cached activations have the one size they were made at; settings that ask for others are refused (`RunConfig`)."""
 
     def training_batch(self, positions: np.ndarray, generator: Random) -> tuple[torch.Tensor, torch.Tensor]:
-        labels = self.labels_N[torch.from_numpy(positions).to(self._device)]
-        return mix(self._in_drawn_views(positions, generator).to(self._device), labels, self._config, self._num_classes, generator)
+        labels = self.labels_N[to_device(torch.from_numpy(positions), self._device)]
+        return mix(self._in_drawn_views(positions, generator), labels, self._config, self._num_classes, generator)
 
     def _in_drawn_views(self, positions: np.ndarray, generator: Random) -> torch.Tensor:
         if len(self._training_views) == 1:
             return self._read(positions, self._training_views[0])
-        drawn = integers(generator, 0, len(self._training_views), len(positions)).cpu()
+        drawn = integers(known_to_host(generator), 0, len(self._training_views), len(positions))
+        if self._on_gpu:
+            return self._on_gpu.read(positions, drawn)
         rows = self._rows.rows[positions]
-        return self._cache.read_views(self._rows.store_split, self._split_size, rows, self._training_views, drawn.numpy())
+        values = self._cache.read_views(self._rows.store_split, self._split_size, rows, self._training_views, drawn.numpy())
+        return to_device(values, self._device)
 
     def evaluation_views(self, positions: np.ndarray) -> list[torch.Tensor]:
-        return [self._read(positions, view).to(self._device) for view in self._evaluation_views]
+        return [self._read(positions, view) for view in self._evaluation_views]
 
     def _read(self, positions: np.ndarray, view: str) -> torch.Tensor:
-        return self._cache.read(self._rows.store_split, self._split_size, self._rows.rows[positions], view)
+        if self._on_gpu:
+            return self._on_gpu.read(positions, torch.full((len(positions),), self._on_gpu.views.index(view)))
+        return to_device(self._cache.read(self._rows.store_split, self._split_size, self._rows.rows[positions], view), self._device)
+
+    def _upload(self, views: tuple[str, ...]) -> "_OnGpu | None":
+        """All activations, if the GPU has room for them: reading them from the file takes longer than a step of a small network."""
+        size = len(self._rows.rows) * len(views) * activation_bytes(self._cache.activation_shape, self._cache.dtype)
+        return _OnGpu(self._cache, self._rows, self._split_size, views, self._device) if fits_on_gpu(size, self._device) else None
+
+
+class _OnGpu:
+    """The activations of a split in `views`, V x N of them, whole on the device; maps channels last, as the network reads them."""
+
+    def __init__(self, cache: PrefixCache, rows: SplitRows, split_size: int, views: tuple[str, ...], device: torch.device) -> None:
+        self.views = views
+        self._rows, self._device = len(rows.rows), device
+        parts = []
+        for view in views:
+            for start in range(0, self._rows, _UPLOADED_AT_ONCE):
+                values = cache.read(rows.store_split, split_size, rows.rows[start : start + _UPLOADED_AT_ONCE], view)
+                parts.append((values.permute(0, 2, 3, 1) if values.ndim == 4 else values).to(device))
+        self._values = torch.cat(parts)
+
+    def read(self, positions: np.ndarray, view_of_position: torch.Tensor) -> torch.Tensor:
+        """Activations at `positions` of the split, each in the view of that number."""
+        values = self._values[to_device(torch.from_numpy(positions) + view_of_position * self._rows, self._device)]
+        return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
 
 
 Inputs = ImageInputs | CachedInputs

@@ -59,6 +59,7 @@ class WeightAverage:
         self.classifier = copy.deepcopy(classifier).eval().requires_grad_(False)
         self._decay = decay
         self._updates = 0
+        self._averaged = self.classifier.state_dict()  # by name; the tensors stay the same, only what is in them changes
 
     def state(self) -> dict[str, Any]:
         return {"weights": self.classifier.trained_state(), "updates": self._updates}
@@ -71,7 +72,7 @@ class WeightAverage:
     def update(self, classifier: Classifier) -> None:
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
         self._updates += 1
-        averaged, current = self.classifier.state_dict(), classifier.state_dict()
+        averaged, current = self._averaged, classifier.state_dict()
         floats = [name for name, tensor in averaged.items() if tensor.is_floating_point()]
         torch._foreach_lerp_([averaged[name] for name in floats], [current[name] for name in floats], 1 - decay)
         for name in averaged.keys() - set(floats):

@@ -37,7 +37,7 @@ from cifar_tl.data.store import KEPT_IN_MEMORY, StoredRows
 from cifar_tl.paths import prefix_cache_root
 
 PLAIN, MIRRORED = "plain", "mirrored"
-_CHUNK = 256  # images per forward pass
+CHUNK = 256  # images per forward pass
 _CHUNKS_PER_COMMIT = 8  # a killed run repeats at most this many
 _SHARE_OF_FREE_DISK = 0.5
 _NOT_COMPUTED = 0
@@ -111,7 +111,7 @@ class PrefixCache:
             checksums[damaged] = _NOT_COMPUTED
             missing = np.sort(rows[checksums[rows] == _NOT_COMPUTED])
             progress(len(rows) - len(missing))
-            chunks = [missing[start : start + _CHUNK] for start in range(0, len(missing), _CHUNK)]
+            chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
             for number, chunk in enumerate(chunks, 1):
                 activations[chunk] = self._to_stored(compute(chunk))
                 checksums[chunk] = _checksums(activations, chunk)
@@ -190,8 +190,8 @@ def _checksums(activations: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """CRC-32 of each row as stored; never _NOT_COMPUTED."""
     stored = StoredRows(activations)
     found = np.empty(len(rows), np.uint32)
-    for start in range(0, len(rows), _CHUNK):
-        found[start : start + _CHUNK] = [zlib.crc32(row) or 1 for row in stored[rows[start : start + _CHUNK]]]
+    for start in range(0, len(rows), CHUNK):
+        found[start : start + CHUNK] = [zlib.crc32(row) or 1 for row in stored[rows[start : start + CHUNK]]]
     return found
 
 

@@ -31,7 +31,7 @@ from cifar_tl.paths import RunFolder
 from cifar_tl.runs.events import Event, Phase, Progress, Warned
 from cifar_tl.runs.store import Preprocessing, RunManifest, write_manifest
 from cifar_tl.training.inputs import CachedInputs, ImageInputs, Inputs, cached_evaluation_views, cached_training_views, fill_cache
-from cifar_tl.training.prefix_cache import PrefixCache, PrefixKey, activation_bytes, hash_weights, make_room, reason_not_to_cache
+from cifar_tl.training.prefix_cache import CHUNK, PrefixCache, PrefixKey, activation_bytes, hash_weights, make_room, reason_not_to_cache
 
 Emit = Callable[[Event], object]
 _PROGRESS_SECONDS = 0.5
@@ -164,7 +164,7 @@ def inputs_for(prepared: Prepared, boundary: int, emit: Emit) -> SplitInputs:
     if damaged:
         emit(Warned(message=f"{damaged:,} cached activations were damaged on disk and were computed again."))
 
-    def cached(rows: SplitRows) -> CachedInputs:
+    def cached(rows: SplitRows, is_read_often: bool = True) -> CachedInputs:
         size = len(prepared.store[rows.store_split])
         return CachedInputs(
             cache,
@@ -176,9 +176,10 @@ def inputs_for(prepared: Prepared, boundary: int, emit: Emit) -> SplitInputs:
             prepared.num_classes,
             training_views=views,
             evaluation_views=evaluated,
+            is_read_often=is_read_often,
         )
 
-    return SplitInputs(cached(train), cached(dev), cached(test))
+    return SplitInputs(cached(train), cached(dev), cached(test, is_read_often=False))
 
 
 def _views_to_cache(prepared: Prepared, boundary: int) -> tuple[tuple[str, ...], str]:
@@ -222,7 +223,9 @@ def open_cache(prepared: Prepared, boundary: int) -> PrefixCache:
 @torch.inference_mode()
 def _activation_shape(prepared: Prepared, boundary: int) -> tuple[int, ...]:
     prepared.classifier.eval()
-    (blank, *_) = prepared.image_inputs(prepared.splits.train).evaluation_views(np.zeros(1, np.int64))
+    # On a GPU a batch of the size that fills the cache: for every other size cuDNN would have to plan for seconds.
+    count = CHUNK if prepared.compute.device.type == "cuda" else 1
+    (blank, *_) = prepared.image_inputs(prepared.splits.train).evaluation_views(np.zeros(count, np.int64))
     with prepared.compute.autocast():
         return tuple(prepared.classifier.forward_prefix(blank, boundary).shape[1:])
 

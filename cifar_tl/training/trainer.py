@@ -21,6 +21,7 @@ from torch import nn
 from cifar_tl.config import RunConfig
 from cifar_tl.data.batches import epoch_batches, num_batches
 from cifar_tl.data.draws import SharedGenerator
+from cifar_tl.devices import to_device
 from cifar_tl.errors import NonFiniteLoss
 from cifar_tl.models.build import Classifier
 from cifar_tl.runs.events import Step
@@ -29,6 +30,7 @@ from cifar_tl.training.linear_head import add_gradients, is_linear
 from cifar_tl.training.optim import WeightAverage, learning_rate_factor, make_optimizer, set_learning_rate
 from cifar_tl.training.plan import Leg, image_sizes
 from cifar_tl.training.prepare import Prepared
+from cifar_tl.training.recorded import RecordedPasses
 
 _LOGGED_STEPS_PER_EPOCH = 5  # at least, however short the epoch
 _64_BITS = 2**64 - 1
@@ -86,6 +88,7 @@ class Trainer:
         if self.group.size > 1:
             suffix = self.accelerator.prepare_model(_Suffix(self.classifier))
         self._forward = torch.compile(suffix) if is_compiled(config, self.device) else suffix
+        self._recorded = RecordedPasses(self.classifier, inputs.boundary, self.compute) if self._can_record(config) else None
         self.average = WeightAverage(self.classifier, config.ema_decay) if config.ema_decay else None
         self.labels_N = prepared.splits.train.labels
         self.class_weights = (
@@ -101,6 +104,7 @@ class Trainer:
             and is_linear(self.classifier)
         )
         self.steps_per_epoch = num_batches(len(self.labels_N), config.batch_size)
+        self._largest_batch = -(-len(self.labels_N) // self.steps_per_epoch)
         self.log_every = min(config.log_every_steps, max(1, self.steps_per_epoch // _LOGGED_STEPS_PER_EPOCH))
         self._learning_rate = 0.0
         self.factor_of_step: Callable[[int], float] | None = None  # of the learning rate, instead of the schedule's
@@ -189,6 +193,8 @@ class Trainer:
         random = SharedGenerator(generator, len(positions), own) if self.group.size > 1 else generator
         batch, targets = self.inputs.training_batch(positions[own], random)
         self._learning_rate = self._set_learning_rate(progress.step)
+        if self._recorded and self._parts == 1 and self._recorded.record_when_due(self._filled_up(batch)):
+            seed_step(self.config.seed, progress.step, self.device)  # trial passes drew what dropout is to draw
         while not self._add_gradients(batch, targets, positions):
             # Out of memory. Out of the except clause too, whose traceback would keep the tensors of the failed pass.
             self._halve_parts(len(positions))
@@ -210,7 +216,7 @@ class Trainer:
         images = (
             len(positions)
             if weights is None or targets.ndim > 1
-            else weights[self.inputs.labels_N[torch.from_numpy(positions).to(self.device)]].sum()
+            else weights[self.inputs.labels_N[to_device(torch.from_numpy(positions), self.device)]].sum()
         )
         hard_targets = targets if targets.ndim == 1 else targets.argmax(1)
         if self._is_head_alone:
@@ -225,8 +231,7 @@ class Trainer:
         parts = [whole] if self._parts == 1 else zip(*(tensor.chunk(self._parts) for tensor in whole), strict=True)
         try:
             for part, part_targets, part_classes in parts:
-                with self.compute.autocast():
-                    logits = self._forward(part, self.inputs.boundary)
+                logits = self._logits(part)
                 smoothing = self.config.label_smoothing
                 loss = F.cross_entropy(logits.float(), part_targets, weight=weights, label_smoothing=smoothing, reduction="sum") / images
                 if self._is_plain:
@@ -240,6 +245,25 @@ class Trainer:
                 raise
             return False
         return True
+
+    def _logits(self, part: torch.Tensor) -> torch.Tensor:
+        images, part = len(part), self._filled_up(part)
+        # One part only: gradients of a recorded pass lie where the next one writes its own, so they cannot add up.
+        if self._recorded and self._parts == 1 and self._recorded.records(part):
+            return self._recorded(part)[:images]
+        with self.compute.autocast():
+            logits: torch.Tensor = self._forward(part, self.inputs.boundary)
+        return logits[:images]
+
+    def _filled_up(self, batch: torch.Tensor) -> torch.Tensor:
+        """A GPU's batches all have the size of the largest, for what does not count in the loss: each size costs cuDNN seconds of planning."""
+        missing = self._largest_batch - len(batch)
+        if self.device.type != "cuda" or self._parts > 1 or self.group.size > 1 or not self.config.freeze_batch_norm or missing <= 0:
+            return batch
+        return torch.cat([batch, batch[:missing]])
+
+    def _can_record(self, config: RunConfig) -> bool:
+        return self.device.type == "cuda" and self.group.size == 1 and not is_compiled(config, self.device)
 
     def _halve_parts(self, batch_size: int) -> None:
         self.optimizer.zero_grad(set_to_none=True)

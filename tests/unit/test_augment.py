@@ -167,3 +167,22 @@ def test_what_is_no_map_is_never_pasted(shape):
     blended, soft = mix(features, labels, make_config(cutmix=1.0, mixup=0.2), 6, generator())
     assert blended.shape == features.shape
     assert torch.allclose(soft.sum(1), torch.ones(6))
+
+
+def test_trivial_augment_changes_each_image_as_if_it_were_alone(monkeypatch):
+    """Sorting images by their change must not mix them up."""
+    images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = ta.trivial_augment(images, generator())
+    for index, name in enumerate(ta._CHANGES):
+        monkeypatch.setattr(ta, "integers", lambda random, low, high, *shape, index=index: _drawn(random, low, high, shape, index))
+        alone = ta.trivial_augment(images, generator())
+        monkeypatch.undo()
+        is_this = torch.randint(0, len(ta._CHANGES), (64,), generator=generator()) == index
+        assert is_this.any(), name
+        assert torch.equal(found[is_this], alone[is_this]), name
+
+
+def _drawn(random: torch.Generator, low: int, high: int, shape: tuple[int, ...], index: int) -> torch.Tensor:
+    """The draws that `integers` would make, except that every image draws the change of that index."""
+    drawn = torch.randint(low, high, shape, generator=random)
+    return torch.full_like(drawn, index) if high == len(ta._CHANGES) else drawn
