@@ -21,6 +21,22 @@ from accelerate.utils import broadcast, broadcast_object_list, gather, pad_acros
 PATIENCE = timedelta(days=1)
 
 
+# What tells a process that it belongs to a group: torchrun's, and those of the launchers that Accelerate knows.
+_NAMES_OF_A_GROUP = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_PREFIXES_OF_A_GROUP = ("PMI_", "OMPI_COMM_", "MV2_COMM_", "MPI_LOCAL")
+
+
+@contextmanager
+def outside_any_group() -> Iterator[None]:
+    """Within, the environment names no group. A run of one process may be started in a pod or job that is one of many, and would wait for them."""
+    names = [name for name in os.environ if name in _NAMES_OF_A_GROUP or name.startswith(_PREFIXES_OF_A_GROUP)]
+    kept = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
 class Group:
     """`index` counts the processes of all machines from 0; `local_index` those of this machine."""
 

@@ -18,10 +18,11 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from cifar_tl.errors import ClusterUnavailable
-from cifar_tl.paths import PROJECT_ROOT, RunFolder
+from cifar_tl.paths import PROJECT_ROOT, RunFolder, cache_root, checkpoints_root, corrections_root, data_root
 from cifar_tl.runs.events import Failed
 from cifar_tl.runs.hold import has_ended
 from cifar_tl.runs.log import EventWriter
@@ -30,7 +31,8 @@ from cifar_tl.runs.submission import Submission, is_expected, read_submission
 
 _SECONDS_TO_ANSWER = 5.0
 _LOOK_AGAIN_SECONDS = 0.5
-_INHERITED = ("CIFAR_TL_DATA", "CIFAR_TL_CACHE", "CIFAR_TL_CHECKPOINTS", "TORCH_HOME", "HF_HOME")
+_ROOTS = {"CIFAR_TL_DATA": data_root, "CIFAR_TL_CACHE": cache_root, "CIFAR_TL_CHECKPOINTS": checkpoints_root}
+_INHERITED = ("TORCH_HOME", "HF_HOME")
 
 
 def require_cluster(address: str) -> None:
@@ -41,6 +43,8 @@ def require_cluster(address: str) -> None:
         raise ClusterUnavailable(
             "Ray is not installed. Install it here and on the machines of the cluster: pip install -r requirements-ray.txt"
         ) from None
+    if not address:
+        raise ClusterUnavailable("Type the address of the cluster: that of Ray's dashboard, such as http://HOST:8265.")
     if not address.startswith(("http://", "https://")):
         raise ClusterUnavailable(
             f"{address!r} is no address of a Ray cluster: it looks like http://HOST:8265, where Ray shows its dashboard."
@@ -69,14 +73,12 @@ def submit(folder: RunFolder, address: str) -> None:
     from ray.job_submission import JobSubmissionClient
 
     command = " ".join(shlex.quote(part) for part in (sys.executable, "-m", "cifar_tl", "cluster-driver", str(folder.path)))
-    variables = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    variables |= {"PYTHONPATH": str(PROJECT_ROOT), "PYTHONUNBUFFERED": "1"}
     try:
         client = JobSubmissionClient(address)
         job = client.submit_job(
             entrypoint=command,
             submission_id=f"{folder.run_id}-{time.time_ns() % 10**9}",
-            runtime_env={"env_vars": variables},
+            runtime_env={"env_vars": variables_of_job()},
             metadata={"run": folder.run_id},
         )
     except Exception as error:  # Ray's client raises RuntimeError, ConnectionError and those of its HTTP library
@@ -84,6 +86,16 @@ def submit(folder: RunFolder, address: str) -> None:
         raise ClusterUnavailable(f"The Ray cluster at {address} did not take the run: {reason}") from error
     write_json(folder.submission, asdict(Submission(address, job, time.time())))
     threading.Thread(target=_watch_until_begun, args=(folder, client, job), name=f"submitted-{folder.run_id}", daemon=True).start()
+
+
+def variables_of_job() -> dict[str, str]:
+    """The environment of a run's driver: it works in another folder, so paths that were given are whole ones.
+
+    Roots that nobody set are those of the machine that trains. What people corrected lies with this machine's data, and is named always.
+    """
+    variables = {name: str(root()) for name, root in _ROOTS.items() if os.environ.get(name)}
+    variables |= {name: str(Path(os.environ[name]).expanduser().resolve()) for name in _INHERITED if os.environ.get(name)}
+    return variables | {"CIFAR_TL_CORRECTIONS": str(corrections_root()), "PYTHONPATH": str(PROJECT_ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 def _watch_until_begun(folder: RunFolder, client: Any, job: str) -> None:

@@ -6,10 +6,14 @@ Each is `python -m cifar_tl rank RUN_DIR` (`training.rank`). The first one write
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
+import psutil
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -21,8 +25,9 @@ from cifar_tl.runs.log import EventReader, EventWriter
 from cifar_tl.training.last_word import failed, out_of_memory
 
 _LOOK_AGAIN_SECONDS = 0.1
+SECONDS_TO_STOP = 600.0  # after a request; a step, or what comes between two of them, may take minutes
 _SECONDS_TO_DIE = 5  # between SIGTERM and SIGKILL, for the processes that are left when one has died
-HAS_WORKER = "CIFAR_TL_HAS_WORKER"  # told to the processes: a worker holds the run's lock, and says the last word if they cannot
+HAS_WORKER = "CIFAR_TL_HAS_WORKER"  # its process id, told to the processes: it holds the run's lock, and says the last word if they cannot
 IS_RESUMED = "CIFAR_TL_IS_RESUMED"
 
 
@@ -34,32 +39,46 @@ def train_in_processes(
     _set_environment(processes, devices, is_resumed)
 
     def launch() -> None:
+        arguments = ("-m", "cifar_tl", "rank", str(folder.path))
         try:
-            arguments = ("-m", "cifar_tl", "rank", str(folder.path))
-            elastic_launch(_launch_config(folder, processes), sys.executable)(*arguments)
+            with tempfile.TemporaryDirectory(prefix="cifar_tl-") as logs:  # the launcher would leave one behind
+                elastic_launch(_launch_config(folder, processes, logs), sys.executable)(*arguments)
         except Exception as error:
             raised.append(error)
 
     # In the main thread the launcher would take the signals, and end the processes instead of stopping the run.
     launcher, our_request = threading.Thread(target=launch, name="launcher", daemon=True), False
     launcher.start()
+    stop_asked, is_deaf = 0.0, False
     while launcher.is_alive():
-        if should_stop() and not folder.stop_request.exists():
+        if should_stop() and not stop_asked:
+            stop_asked = time.monotonic()
+            our_request = not folder.stop_request.exists()
             folder.stop_request.touch()
-            our_request = True
+        if stop_asked and not is_deaf and time.monotonic() - stop_asked > SECONDS_TO_STOP:
+            is_deaf = True
+            _kill_processes()
         launcher.join(_LOOK_AGAIN_SECONDS)
     if our_request:
         folder.stop_request.unlink(missing_ok=True)
     said = last_word(folder)
     if said is not None:
         return said
-    ending = _explained(raised[0], processes, began) if raised else _silent(began)
+    ending = _deaf(began) if is_deaf else _explained(raised, processes, began)
     with EventWriter(folder.events) as log:
         log.write_last(ending)
     return ending
 
 
-def _launch_config(folder: RunFolder, processes: int) -> LaunchConfig:
+def _kill_processes() -> None:
+    """Those that the launcher started; it notices, and ends."""
+    for process in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if "rank" in process.cmdline():
+                process.kill()
+
+
+def _launch_config(folder: RunFolder, processes: int, logs: str) -> LaunchConfig:
     """As `torchrun --standalone`: one machine, any free port."""
     return LaunchConfig(
         min_nodes=1,
@@ -72,12 +91,13 @@ def _launch_config(folder: RunFolder, processes: int) -> LaunchConfig:
         run_id=folder.run_id,
         monitor_interval=_LOOK_AGAIN_SECONDS,
         shutdown_timeout=_SECONDS_TO_DIE,
+        logs_specs=DefaultLogsSpecs(log_dir=logs),
     )
 
 
 def _set_environment(processes: int, devices: Sequence[str], is_resumed: bool) -> None:
     """What the processes inherit. Each takes the visible GPU of its local index."""
-    os.environ[HAS_WORKER] = "1"
+    os.environ[HAS_WORKER] = str(os.getpid())
     os.environ[IS_RESUMED] = str(int(is_resumed))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // processes)))
     chosen = [int(name.partition(":")[2]) for name in devices if name.startswith("cuda:")]
@@ -94,10 +114,13 @@ def last_word(folder: RunFolder) -> Completed | Stopped | Failed | None:
     return history.terminal
 
 
-def _explained(error: Exception, processes: int, began: float) -> Failed:
-    if not isinstance(error, ChildFailedError):
-        return failed(error, began)
-    return why_failed(list(error.failures.items()), processes, time.monotonic() - began)
+def _explained(raised: Sequence[Exception], processes: int, began: float) -> Failed:
+    if not raised:
+        message = "The processes of the run ended without a word. The worker log may tell why."
+        return Failed(error="ProcessFailed", message=message, seconds=time.monotonic() - began)
+    if not isinstance(raised[0], ChildFailedError):
+        return failed(raised[0], began)
+    return why_failed(list(raised[0].failures.items()), processes, time.monotonic() - began)
 
 
 def why_failed(failures: Sequence[tuple[int, ProcessFailure]], processes: int, seconds: float) -> Failed:
@@ -114,6 +137,9 @@ def why_failed(failures: Sequence[tuple[int, ProcessFailure]], processes: int, s
     return Failed(error=kind or "ProcessFailed", message=f"{which}: {first_line} The traceback is in the worker log.", seconds=seconds)
 
 
-def _silent(began: float) -> Failed:
-    message = "The processes of the run ended without a word. The worker log may tell why."
+def _deaf(began: float) -> Failed:
+    message = (
+        f"The processes of the run did not answer the request to stop within {SECONDS_TO_STOP / 60:.0f} minutes and were ended. "
+        "Resume the run: it goes on from its last checkpoint."
+    )
     return Failed(error="ProcessFailed", message=message, seconds=time.monotonic() - began)

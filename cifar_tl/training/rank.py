@@ -186,7 +186,8 @@ def has_said_last_word(follower: RunFollower) -> bool:
 
 def end_with_parent() -> None:
     """From now on this process ends when the one that started it does: a killed worker leaves nobody behind who writes into its folder."""
-    parent = os.getppid()
+    # A worker that was killed while this process still loaded its libraries is known by the id that it left.
+    parent = int(os.environ.get(HAS_WORKER) or os.getppid())
     _end_when(lambda: os.getppid() != parent, exit_code=1)
 
 

@@ -9,6 +9,7 @@ Emits nothing and keeps no files: that is `training.loop`.
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from cifar_tl.data.batches import epoch_batches, num_batches
 from cifar_tl.data.draws import SharedGenerator
 from cifar_tl.devices import to_device
 from cifar_tl.errors import NonFiniteLoss
+from cifar_tl.group import outside_any_group
 from cifar_tl.models.build import Classifier
 from cifar_tl.runs.events import Step
 from cifar_tl.training.inputs import Inputs
@@ -78,8 +80,9 @@ class Trainer:
         self.compute, self.device = prepared.compute, prepared.compute.device
         mixed = {"float32": "no"}.get(prepared.compute.precision, prepared.compute.precision)
         ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
-        self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision=mixed, kwargs_handlers=[ddp])
         self.group = prepared.group
+        with outside_any_group() if self.group.size == 1 else nullcontext():
+            self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision=mixed, kwargs_handlers=[ddp])
         optimizer = make_optimizer(self.classifier, config)
         # Accelerate's own step looks for optional packages on the disk each time (0.2 ms): not where it has nothing to add.
         self._is_plain = self.accelerator.scaler is None and self.group.size == 1
@@ -228,7 +231,9 @@ class Trainer:
             return True
         self._step_loss, self._step_right = torch.zeros((), device=self.device), torch.zeros((), device=self.device, dtype=torch.int64)
         whole = (batch, targets, hard_targets)
-        parts = [whole] if self._parts == 1 else zip(*(tensor.chunk(self._parts) for tensor in whole), strict=True)
+        # As many in every process of a group, whose shares differ by an image: each part is a meeting of all of them.
+        count = min(self._parts, len(positions) // self.group.size)
+        parts = [whole] if count == 1 else zip(*(tensor.tensor_split(count) for tensor in whole), strict=True)
         try:
             for part, part_targets, part_classes in parts:
                 logits = self._logits(part)

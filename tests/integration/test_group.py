@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +24,8 @@ from cifar_tl.runs import launcher
 from cifar_tl.runs.events import Completed, Failed, Resumed, Stopped
 from cifar_tl.runs.history import RunHistory
 from cifar_tl.runs.store import RunFollower, RunStatus, find_run, is_alive
+from cifar_tl.training import launch
+from cifar_tl.training.checkpoint import load_checkpoint, save_checkpoint
 
 # Four classes, 80 images, 8 steps an epoch. Batch norms frozen and no dropout, or a process would have its own.
 CONFIG: dict[str, Any] = {
@@ -190,6 +194,59 @@ def test_a_killed_worker_leaves_no_process_behind():
     assert run.follower.update() is RunStatus.LOST
     run.resume(epochs=max((epoch.epoch for epoch in run.history.epochs), default=0) + 1)
     assert isinstance(run.end(), Completed)
+
+
+def test_a_worker_killed_before_its_processes_are_ready_leaves_none_behind():
+    run = Started(**LONG, processes=2)
+    wait_for(run.processes, "its processes")
+    run.worker().kill()
+    wait_for(lambda: not run.processes(), "its processes to end")
+
+
+def test_batches_in_parts_are_as_many_in_every_process_of_a_group():
+    """A run that halved its batches for want of memory goes on in a group whose shares are 4, 3 and 3 images."""
+    run = Started(**LONG, processes=1)
+    run.until(lambda history: len(history.epochs) > 1, "an epoch")
+    launcher.request_stop(run.folder.run_id)
+    run.end()
+    state, _ = load_checkpoint(run.folder)
+    assert state is not None
+    save_checkpoint(run.folder, state | {"parts": 4})
+    run.resume(processes=3, epochs=run.history.epochs[-1].epoch + 2)
+    assert isinstance(run.end(), Completed)
+
+
+def test_a_run_of_one_process_waits_for_nobody_in_a_job_that_is_one_of_many(monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29999"}.items():
+        monkeypatch.setenv(name, value)
+    assert isinstance(Started(epochs=1).end(), Completed)
+
+
+def test_processes_that_do_not_hear_the_request_to_stop_are_ended_and_nothing_is_left(monkeypatch, tmp_path):
+    monkeypatch.setattr(launch, "SECONDS_TO_STOP", 1.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in (launch.HAS_WORKER, launch.IS_RESUMED):
+        monkeypatch.setenv(name, "")
+    run = Started.__new__(Started)
+    run.folder = launcher.create_run(make_config(**CONFIG | LONG | {"processes": 2}))
+    run.follower = RunFollower(run.folder, leave_out=())
+    endings, is_stopped = [], threading.Event()
+
+    def train() -> None:
+        endings.append(launch.train_in_processes(run.folder, 2, ["cpu"], is_resumed=False, should_stop=is_stopped.is_set))
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    wait_for(lambda: run.follower.update() and len(run.history.steps) > 5, "steps")
+    run.processes()[0].suspend()  # the one that hears
+    is_stopped.set()
+    thread.join(SECONDS)
+    (ending,) = endings
+    assert isinstance(ending, Failed)
+    assert "did not answer the request to stop" in ending.message
+    assert not run.processes()
+    assert not run.folder.stop_request.exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.gpu
