@@ -11,7 +11,7 @@ On the command line and in the form's summary a dimension is written as
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cifar_tl.config import RunConfig, make_config
+from cifar_tl.config import BUNDLED_BACKBONE, RunConfig, make_config
 from cifar_tl.errors import SettingsError
 from cifar_tl.settings import Setting, settings
 
@@ -22,6 +22,31 @@ Value = bool | int | float | str | None
 _SECTIONS = ("Model", "Training", "Augmentation", "Regularisation")
 _FIXED = ("evaluate_test",)  # a sweep decides that itself
 _LOG = ":log"
+_FIRST_CHOICES: dict[str, tuple[Value, ...]] = {
+    "backbone": (BUNDLED_BACKBONE, "resnet18"),
+    "batch_size": (64, 128, 256),
+    "first_image_size": (None, 64, 96),
+}
+# Around what serves most data (docs/recipes.md, and the papers that each setting's help names). True: with all factors alike.
+_FIRST_RANGES: dict[str, tuple[float, float, bool]] = {
+    "learning_rate": (0.001, 0.1, True),
+    "head_learning_rate_factor": (0.3, 10, True),
+    "stage_learning_rate_decay": (0.5, 1, False),
+    "warmup_fraction": (0, 0.3, False),
+    "weight_decay": (1e-5, 1e-2, True),
+    "mixup": (0, 0.4, False),
+    "cutmix": (0, 1, False),
+    "random_erasing": (0, 0.5, False),
+    "label_smoothing": (0, 0.2, False),
+    "dropout": (0, 0.5, False),
+    "ema_decay": (0.9, 0.9999, False),
+    "image_size": (64, 160, False),
+    "epochs": (5, 20, False),
+    "head_epochs": (1, 3, False),
+    "trainable_stages": (1, 4, False),
+    "cached_views": (1, 4, False),
+    "early_stopping_patience": (2, 6, False),
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +76,24 @@ Dimension = Range | Choice
 
 def variable_settings() -> tuple[Setting, ...]:
     """What a sweep may vary."""
-    return tuple(item for item in settings() if item.section in _SECTIONS and item.name not in _FIXED and item.kind is not tuple)
+    return tuple(item for item in settings() if item.section in _SECTIONS and item.name not in _FIXED and not _is_free_text(item))
+
+
+def _is_free_text(setting: Setting) -> bool:
+    """A setting whose values nobody can list, as the names of published weights: they go with one backbone each."""
+    return setting.kind is tuple or (setting.kind is str and not setting.choices and setting.name != "backbone")
+
+
+def first_range(setting: Setting) -> Dimension:
+    """What a form offers for a setting until a person says otherwise; always one that the setting can have."""
+    if setting.name in _FIRST_RANGES:
+        return Range(setting.name, *_FIRST_RANGES[setting.name])
+    if setting.name in _FIRST_CHOICES:
+        return Choice(setting.name, _FIRST_CHOICES[setting.name])
+    if setting.kind is bool:
+        return Choice(setting.name, (False, True))
+    assert setting.choices, f"{setting.name} has no first range: give it one in _FIRST_RANGES"
+    return Choice(setting.name, setting.choices)
 
 
 def parse_dimension(text: str) -> Dimension:

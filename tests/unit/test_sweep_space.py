@@ -6,7 +6,7 @@ import pytest
 
 from cifar_tl.errors import RunInvalid, RunNotFound, SettingsError
 from cifar_tl.sweeps import store
-from cifar_tl.sweeps.space import Choice, Range, config_of, from_json, parse_dimension, to_json, variable_settings
+from cifar_tl.sweeps.space import Choice, Range, checked, config_of, first_range, from_json, parse_dimension, to_json, variable_settings
 from cifar_tl.sweeps.store import Pruner, Sweep, SweepStatus
 
 
@@ -62,6 +62,27 @@ def test_every_setting_that_may_vary_is_one_of_the_training_itself():
     names = {item.name for item in variable_settings()}
     assert {"learning_rate", "weight_decay", "trainable", "backbone", "trivial_augment", "mixup", "epochs"} <= names
     assert not names & {"source", "name", "seed", "device", "processes", "evaluate_test", "classes"}
+
+
+def test_what_nobody_can_list_is_not_varied():
+    assert "weights" not in {item.name for item in variable_settings()}
+    with pytest.raises(SettingsError, match="cannot vary 'weights'"):
+        parse_dimension("weights=default,none")
+
+
+@pytest.mark.parametrize("setting", variable_settings(), ids=lambda setting: setting.name)
+def test_each_setting_has_a_first_range_that_it_can_have(setting):
+    first = first_range(setting)
+    assert first.name == setting.name
+    assert checked(first) == first
+    for value in (first.low, first.high) if isinstance(first, Range) else first.values:
+        config_of({"trainable": "everything", "epochs": 5}, {setting.name: setting.kind(value) if value is not None else None})
+
+
+def test_first_ranges_are_those_of_practice():
+    first = {str(first_range(setting)) for setting in variable_settings()}
+    assert {"learning_rate=0.001..0.1:log", "weight_decay=1e-05..0.01:log", "image_size=64..160", "batch_size=64,128,256"} <= first
+    assert {"ema_decay=0.9..0.9999", "dropout=0..0.5", "stage_learning_rate_decay=0.5..1", "flip=false,true"} <= first
 
 
 def test_combinations_are_seen_at_the_trial():
