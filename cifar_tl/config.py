@@ -344,7 +344,7 @@ class RunConfig(BaseModel):
     processes: int = setting(
         1,
         title="Processes",
-        help="How many processes share the run, each with a GPU of its own; 0 takes all GPUs of the machine. The batch size is that of all of them together.",
+        help="How many processes share the run, each with a GPU of its own; 0 takes all GPUs of the machine. On a CPU they share its cores, which is no faster than one. The batch size is that of all of them together.",
         section="Hardware",
         ge=0,
         le=1024,

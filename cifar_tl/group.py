@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast, broadcast_object_list, gather, pad_across_processes, reduce
+from accelerate.utils import broadcast, broadcast_object_list, check_cuda_p2p_ib_support, gather, pad_across_processes, reduce
 
 # How long a process waits for the others, which may be downloading or filling a cache. One that dies is noticed at once.
 PATIENCE = timedelta(days=1)
@@ -38,19 +38,24 @@ def outside_any_group() -> Iterator[None]:
 
 
 class Group:
-    """`index` counts the processes of all machines from 0; `local_index` those of this machine."""
+    """`index` counts the processes of all machines from 0, of which there are `size`; `local_index` and `local_size` those of this machine."""
 
     def __init__(self, state: PartialState | None = None) -> None:
         self._state = state
         self.size: int = state.num_processes if state else 1
         self.index: int = state.process_index if state else 0
         self.local_index: int = state.local_process_index if state else 0
+        self.local_size: int = int(os.environ.get("LOCAL_WORLD_SIZE", self.size)) if state else 1
 
     @classmethod
     def join(cls, device: str) -> "Group":
         """The group that the environment names; on CUDA this process takes the GPU of its local index. Blocks until all are there."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return ALONE
+        if device == "cuda" and not check_cuda_p2p_ib_support():
+            # GeForce RTX 40 cards with older drivers: NCCL must go without what they lack, as `accelerate launch` sees to.
+            os.environ.setdefault("NCCL_P2P_DISABLE", "1")
+            os.environ.setdefault("NCCL_IB_DISABLE", "1")
         return cls(PartialState(cpu=device != "cuda", timeout=PATIENCE))
 
     def leave(self) -> None:

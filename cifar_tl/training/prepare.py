@@ -22,7 +22,7 @@ from cifar_tl.data.sources import Progress as SourceProgress
 from cifar_tl.data.sources import prepare
 from cifar_tl.data.splits import RunSplits, SplitRows, run_splits
 from cifar_tl.data.store import ImageStore, UnreadableFile
-from cifar_tl.devices import Compute, choose_compute
+from cifar_tl.devices import Compute, choose_compute, cpu_count
 from cifar_tl.errors import SettingsError
 from cifar_tl.group import ALONE, Group
 from cifar_tl.models.build import Classifier, build_classifier
@@ -76,6 +76,8 @@ def prepare_run(config: RunConfig, folder: RunFolder, emit: Emit, device: str = 
     compute = choose_compute(device or config.device, config.precision)
     if config.compile and compute.device.type != "cuda":
         emit(Warned(message="The network is not compiled: that makes nothing faster without a CUDA GPU."))
+    if compute.device.type == "cpu" and group.local_size > cpu_count():
+        emit(Warned(message=f"{group.local_size} processes share the {cpu_count()} cores of this machine: fewer would be faster."))
     with group.first_on_each_machine():
         store = load_data(config, emit)
         if store.info.unreadable:

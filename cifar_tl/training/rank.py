@@ -17,7 +17,7 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from cifar_tl.config import RunConfig
-from cifar_tl.devices import device_slots
+from cifar_tl.devices import device_slots, processes_on
 from cifar_tl.errors import CifarTLError
 from cifar_tl.group import Group
 from cifar_tl.paths import RunFolder
@@ -80,7 +80,9 @@ def run_rank(folder: RunFolder) -> int:
         signal.signal(signal.SIGTERM, lambda received, _frame: stop_signals.append(received))
     end_with_parent()
     config = read_config(folder)
-    group = Group.join(device_slots(config.device)[0].partition(":")[0])
+    slots = device_slots(config.device)
+    processes_on(slots, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # torchrun may have been asked for more than there are GPUs
+    group = Group.join(slots[0].partition(":")[0])
     device = device_of(group, config)
     if group.is_first:
         return _run_first(folder, config, group, device, lambda: bool(stop_signals) or folder.stop_request.exists())

@@ -41,7 +41,7 @@ def gap_note(epochs: Sequence[Epoch], config: RunConfig, *, dev_images: int) -> 
     is_harmful = latest.epoch - best.epoch >= PATIENCE_EPOCHS
     finding = (
         f"The gap is open: {format_percent(latest.train_accuracy)} on train, {format_percent(latest.dev_accuracy)} on dev, {gap * 100:.1f} points apart{_trend(epochs)}. "
-        + _dev_course(epochs, best, is_harmful=is_harmful)
+        + _dev_course(epochs, best, is_harmful=is_harmful, is_over=latest.epoch >= config.epochs)
     )
     may_stop = is_harmful and latest.epoch < config.epochs
     return GapNote(gap, is_harmful, finding, _advice(config, may_stop=may_stop))
@@ -66,11 +66,11 @@ def _trend(epochs: Sequence[Epoch]) -> str:
     return " and steady"
 
 
-def _dev_course(epochs: Sequence[Epoch], best: Epoch, *, is_harmful: bool) -> str:
+def _dev_course(epochs: Sequence[Epoch], best: Epoch, *, is_harmful: bool, is_over: bool) -> str:
     if is_harmful:
         return f"Dev accuracy has not risen since epoch {best.epoch} ({format_percent(best.dev_accuracy)}): the model now memorises its training images."
     if len(epochs) > 1 and best.epoch == epochs[-1].epoch:
-        return "Dev accuracy still rises, so the run is still worth its time."
+        return "Dev accuracy still rose at the end: training longer may help." if is_over else "Dev accuracy still rises."
     return "Too early to say whether dev accuracy has stopped rising."
 
 

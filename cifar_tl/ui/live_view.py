@@ -118,7 +118,9 @@ def _device(run: LiveRun) -> str:
     started = run.history.started
     if started is None:
         return cluster
-    times = f"{started.processes} × " if started.processes > 1 else ""
+    # GPUs are one for each process; processes on a CPU share its cores.
+    count = started.processes
+    times = "" if count == 1 else f"{count} processes on " if started.device == "cpu" else f"{count} × "
     return f" · on {times}{started.device_name}{cluster}"
 
 

@@ -18,6 +18,7 @@ import torch
 from cifar_tl.config import make_config
 from cifar_tl.data.shapes import CLASS_NAMES
 from cifar_tl.data.sources import prepare
+from cifar_tl.devices import cpu_count
 from cifar_tl.evaluation.arrays import load_evaluation
 from cifar_tl.paths import PROJECT_ROOT, RunFolder
 from cifar_tl.runs import launcher
@@ -161,6 +162,7 @@ def test_a_killed_process_ends_the_run_in_words_and_it_goes_on_with_another_numb
     assert isinstance(run.end(), Completed)
     assert run.history.started is not None
     assert run.history.started.processes == 3
+    assert any("fewer would be faster" in warned.message for warned in run.history.warnings) is (cpu_count() < 3)
     steps = [step.step for step in run.history.steps]
     assert steps == sorted(set(steps))
     assert len(run.history.epochs) == run.history.epochs[-1].epoch

@@ -63,6 +63,13 @@ def test_while_dev_rises_an_open_gap_is_not_harmful() -> None:
     assert "stop" not in note.advice
 
 
+def test_a_run_that_is_over_is_not_told_to_go_on() -> None:
+    over = PLAIN.model_copy(update={"epochs": 3})
+    note = gap_note(epochs((0.70, 0.60), (0.80, 0.65), (0.85, 0.68)), over, dev_images=5000)
+    assert note is not None
+    assert "still rose at the end: training longer may help" in note.finding
+
+
 def test_two_epochs_without_a_better_dev_accuracy_make_the_gap_harmful() -> None:
     note = gap_note(epochs((0.70, 0.65), (0.80, 0.64), (0.90, 0.63)), PLAIN, dev_images=5000)
     assert note is not None
