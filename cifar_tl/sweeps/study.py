@@ -6,7 +6,9 @@ What is kept with a trial, besides what Optuna keeps: the run it is, the machine
 from __future__ import annotations
 
 import logging
+import socket
 import time
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +57,21 @@ def open_study(folder: SweepFolder, sweep: Sweep) -> optuna.Study:
                 raise RunInvalid(f"The trials cannot be kept in {sweep.storage or folder.study_file}: {_first_line(error)}") from error
             time.sleep(0.5)
             continue
-        # A sampler that began again with the same seed would draw its first trials again.
-        study.sampler = optuna.samplers.TPESampler(seed=sweep.seed + len(study.get_trials(deepcopy=False)), constant_liar=True)
+        study.sampler = optuna.samplers.TPESampler(seed=_seed(folder, sweep, len(study.get_trials(deepcopy=False))), constant_liar=True)
         return study
+
+
+def machine_of(folder: SweepFolder) -> str:
+    """Which machine conducts, among those that share a storage: with the folder, as one machine may conduct several sweeps of one study."""
+    return f"{socket.gethostname()}:{folder.path}"
+
+
+def _seed(folder: SweepFolder, sweep: Sweep, trials: int) -> int:
+    """A sampler that began again with the same seed would draw its first trials again; so would two machines that begin together."""
+    seed = sweep.seed + trials
+    if sweep.storage:
+        seed += zlib.crc32(machine_of(folder).encode())
+    return seed % 2**32  # what numpy takes
 
 
 def load_study(folder: SweepFolder, sweep: Sweep) -> optuna.Study | None:
@@ -86,7 +100,8 @@ def rows_of(study: optuna.Study) -> list[TrialRow]:
             TrialRow(
                 number=trial.number,
                 state=trial.state.name.lower(),
-                accuracy=trial.value if trial.value is not None else best,
+                # Optuna gives a pruned trial the value that was reported last.
+                accuracy=trial.value if trial.state.name == "COMPLETE" else best,
                 values=dict(trial.params),
                 run_id=str(trial.user_attrs.get(RUN, "")),
                 reason=str(trial.user_attrs.get(REASON, "")),

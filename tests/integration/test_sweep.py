@@ -86,7 +86,7 @@ def test_each_trial_is_an_ordinary_tagged_run_that_leaves_test_alone():
     assert sorted(trial.run_id for trial in trials) == sorted(run_ids())
     for trial in trials:
         run, summary = find_run(trial.run_id), summarize(trial.run_id)
-        assert read_annotations(run).tags == (f"sweep {folder.sweep_id}"[:30],)
+        assert read_annotations(run).tags == ("Trying",)
         assert read_config(run).learning_rate == trial.values["learning_rate"]
         assert summary.best_dev_accuracy == trial.accuracy
         assert summary.test_accuracy is None
