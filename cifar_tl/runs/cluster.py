@@ -31,6 +31,7 @@ from cifar_tl.runs.submission import Submission, is_expected, read_submission
 
 _SECONDS_TO_ANSWER = 5.0
 _LOOK_AGAIN_SECONDS = 0.5
+_SECONDS_TO_STOP = "120"  # from `ray job stop` until Ray kills the job; its own 3 do not suffice to write a checkpoint
 _ROOTS = {"CIFAR_TL_DATA": data_root, "CIFAR_TL_CACHE": cache_root, "CIFAR_TL_CHECKPOINTS": checkpoints_root}
 _INHERITED = ("TORCH_HOME", "HF_HOME")
 
@@ -95,7 +96,12 @@ def variables_of_job() -> dict[str, str]:
     """
     variables = {name: str(root()) for name, root in _ROOTS.items() if os.environ.get(name)}
     variables |= {name: str(Path(os.environ[name]).expanduser().resolve()) for name in _INHERITED if os.environ.get(name)}
-    return variables | {"CIFAR_TL_CORRECTIONS": str(corrections_root()), "PYTHONPATH": str(PROJECT_ROOT), "PYTHONUNBUFFERED": "1"}
+    return variables | {
+        "CIFAR_TL_CORRECTIONS": str(corrections_root()),
+        "PYTHONPATH": str(PROJECT_ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "RAY_JOB_STOP_WAIT_TIME_S": _SECONDS_TO_STOP,
+    }
 
 
 def _watch_until_begun(folder: RunFolder, client: Any, job: str) -> None:

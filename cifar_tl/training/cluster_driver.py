@@ -51,14 +51,14 @@ def run_driver(folder: RunFolder) -> int:
     os.set_inheritable(lock, False)
     _write_into(folder.worker_log)
     stop_signals: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: stop_signals.append(received))
     began = time.monotonic()
     if folder.stop_request.exists():
         return _say(folder, stopped_while_waiting(folder))
     ending: Completed | Stopped | Failed | None = None
     try:
         ray.init()
+        for number in (signal.SIGTERM, signal.SIGINT):  # not earlier: Ray puts in its own, which end this process
+            signal.signal(number, lambda received, _frame: stop_signals.append(received))
         problem = _train(folder, read_config(folder), lambda: bool(stop_signals))
         ending = last_word(folder) or Failed(error="ProcessFailed", message=problem, seconds=time.monotonic() - began)
     except Exception as error:

@@ -23,13 +23,14 @@ from cifar_tl.group import Group
 from cifar_tl.paths import RunFolder
 from cifar_tl.runs.events import Completed, Event, Failed, Phase, Progress, Step, Warned
 from cifar_tl.runs.log import EventWriter
-from cifar_tl.runs.store import RunFollower, read_config
+from cifar_tl.runs.store import RunFollower, is_alive, read_config
 from cifar_tl.training.last_word import describe, draw_map, failed, train_to_the_end
 from cifar_tl.training.launch import HAS_WORKER, IS_RESUMED
 from cifar_tl.training.loop import TrainedRun, train
 from cifar_tl.training.worker import take_lock
 
 _LOOK_AGAIN_SECONDS = 0.1
+_SECONDS_WITHOUT_DRIVER = 0.5  # the lock may lie on a file server
 _SECONDS_TO_BE_ENDED = 3.0
 _SECONDS_TO_LEAVE = 10.0  # for a process of Ray's, whose sudden end would count as a death
 
@@ -48,6 +49,7 @@ def run_rank_on_cluster(folder: RunFolder, device: str) -> None:
     if has_said_last_word(RunFollower(folder, leave_out=(Step, Progress))):
         return  # this process was started because another of an ended run was left alone
     os.environ[HAS_WORKER] = "1"
+    end_without_driver(folder)
     config = read_config(folder)
     group = Group.join(device.partition(":")[0])
     if group.is_first:
@@ -193,16 +195,24 @@ def end_with_parent() -> None:
     _end_when(lambda: os.getppid() != parent, exit_code=1)
 
 
+def end_without_driver(folder: RunFolder) -> None:
+    """From now on this process of Ray's ends when nobody holds the run's lock: a head that died takes its driver along, but not this process.
+
+    Who resumes the run must have its folder alone.
+    """
+    _end_when(lambda: not is_alive(folder), exit_code=1, look_again_seconds=_SECONDS_WITHOUT_DRIVER)
+
+
 def end_with_run(folder: RunFolder, done: threading.Event, patience: float) -> None:
     """From now on, until `done`, this process ends when the run has said its last word `patience` seconds ago."""
     follower = RunFollower(folder, leave_out=(Step, Progress))
     _end_when(lambda: has_said_last_word(follower) and not done.wait(patience), exit_code=0)
 
 
-def _end_when(condition: Callable[[], bool], exit_code: int) -> None:
+def _end_when(condition: Callable[[], bool], exit_code: int, look_again_seconds: float = _LOOK_AGAIN_SECONDS) -> None:
     def watch() -> None:
         while not condition():
-            time.sleep(_LOOK_AGAIN_SECONDS)
+            time.sleep(look_again_seconds)
         os._exit(exit_code)
 
     threading.Thread(target=watch, name="end-when", daemon=True).start()

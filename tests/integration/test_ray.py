@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from cifar_tl.config import make_config
@@ -17,10 +18,11 @@ from cifar_tl.evaluation.embeddings import is_described
 from cifar_tl.paths import PROJECT_ROOT
 from cifar_tl.runs import cluster, launcher
 from cifar_tl.runs.events import Completed, Failed, Stopped
-from cifar_tl.runs.store import RunStatus, run_ids
+from cifar_tl.runs.store import RunStatus, is_alive, run_ids
 from cifar_tl.runs.submission import read_submission
 from tests.integration.test_group import CHANGED, CONFIG, LONG, Started, losses, wait_for
 
+JobSubmissionClient = pytest.importorskip("ray.job_submission", reason="Ray is optional").JobSubmissionClient
 ray_cluster = pytest.importorskip("ray.cluster_utils", reason="Ray is optional: pip install -r requirements-ray.txt")
 pytestmark = pytest.mark.timeout(600)
 
@@ -159,6 +161,19 @@ def test_a_run_moves_from_here_to_the_cluster_and_back(machines):
     assert [step.step for step in run.history.steps] == list(range(1, (stopped.step // 8 + 1) * 8 + 1))
 
 
+def test_a_job_that_ray_is_told_to_stop_is_a_run_stopped_with_a_checkpoint(machines):
+    run = Sent(machines.http, **LONG)
+    run.until_it_trains()
+    submission = read_submission(run.folder)
+    assert submission is not None
+    assert JobSubmissionClient(machines.http).stop_job(submission.job)
+    ending = run.end()
+    assert isinstance(ending, Stopped), ending
+    launcher.resume_run(run.folder.run_id, on=launcher.HERE, epochs=ending.step // 8 + 1)
+    finish(run)
+    assert [step.step for step in run.history.steps] == list(range(1, (ending.step // 8 + 1) * 8 + 1))
+
+
 def test_a_request_that_no_machine_can_meet_waits_in_words_and_can_be_cancelled(machines):
     run = Sent(machines.http, processes=9)
     run.until(lambda history: "begins when machines join" in (history.phase.text if history.phase else ""), "the reason")
@@ -207,7 +222,7 @@ def test_an_address_without_a_cluster_is_refused_in_words_and_leaves_no_run(sile
         (silent, "does not answer"),
         (another, "is no Ray cluster"),
         ("ray://127.0.0.1:10001", "is no address"),
-        ("", "is no address"),
+        ("", "Type the address"),
     ):
         with pytest.raises(ClusterUnavailable, match=words):
             launcher.start_run(make_config(**CONFIG), on=address)
@@ -222,3 +237,24 @@ def test_the_command_line_sends_a_run_and_follows_it(machines):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "test" in done.stdout
+
+
+def test_when_the_head_dies_the_run_is_lost_and_goes_on_here(machines):
+    """The last one: no cluster is left."""
+    run = Sent(machines.http, **LONG)
+    run.until(lambda history: len(history.epochs) > 1, "an epoch")
+    machines.remove_node(machines.head_node, allow_graceful=False)
+    wait_for(lambda: not is_alive(run.folder), "the driver to notice")
+    wait_for(lambda: not processes_of_ray(), "processes on its machines to notice")
+    # The driver, a process of the head, outlives Ray's own here and may say so; it would not if the whole machine went.
+    assert run.follower.update() in (RunStatus.LOST, RunStatus.FAILED)
+    epochs = run.history.epochs[-1].epoch + 2
+    launcher.resume_run(run.folder.run_id, on=launcher.HERE, epochs=epochs)
+    run.until(lambda history: isinstance(history.terminal, Completed), "the end")
+    assert [step.step for step in run.history.steps] == list(range(1, epochs * 8 + 1))
+
+
+def processes_of_ray() -> list[psutil.Process]:
+    """Those that train and still run."""
+    found = [process for process in psutil.process_iter(["cmdline", "status"]) if "RayTrainWo" in " ".join(process.info["cmdline"] or ())]
+    return [process for process in found if process.info["status"] != psutil.STATUS_ZOMBIE]
