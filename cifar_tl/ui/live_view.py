@@ -101,15 +101,18 @@ def refreshing_body(run_id: str, *, was_running: bool) -> None:
 
 
 def _header(run: LiveRun) -> None:
+    """Buttons stand beside the caption: beside the title, a long name would push one of them down."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title(plain(read_annotations(run.folder).name or run.config.name or run.run_id), width="content", anchor=False)
         status_badge(run.status)
-        st.space("stretch")
-        _buttons(run)
     data = run.manifest.data_title if run.manifest else source_in_words(run.config.source)
     trains = CHOICE_LABELS[run.config.trainable]
-    device = _device(run)
-    st.caption(f"{plain(data)} · {plain(run.config.backbone)} · {trains} · {run.config.image_size} px{plain(device)}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            f"{plain(data)} · {plain(run.config.backbone)} · {trains} · {run.config.image_size} px{plain(_device(run))}", width="content"
+        )
+        st.space("stretch")
+        _buttons(run)
 
 
 def _device(run: LiveRun) -> str:

@@ -138,13 +138,13 @@ def _train_and_dev(
 
 
 def _reference(name: str, accuracy: float, last_epoch: float) -> Trace:
-    """A dashed level with its name on it: a label at the line needs no colour in a legend."""
+    """A dashed level with its name on it, at the left, where curves are still below it: a label at the line needs no colour in a legend."""
     line = _line(name, np.array([0, last_epoch]), np.full(2, accuracy), REFERENCE_COLOUR, ".0%")
     return line | {
         "mode": "lines+text",
         "line": {"color": REFERENCE_COLOUR, "width": 1, "dash": "dash"},
-        "text": ["", f"{name} {accuracy:.0%}"],
-        "textposition": "top left",
+        "text": [f"{name} {accuracy * 100:.0f} %", ""],
+        "textposition": "top right",
         "textfont": {"size": 11},
         "showlegend": False,
         "hoverinfo": "skip",
