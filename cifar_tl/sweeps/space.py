@@ -3,17 +3,20 @@
 On the command line and in the form's summary a dimension is written as
 
     learning_rate=0.001..0.1:log        a range of numbers, here with all factors alike; without :log all differences are alike
-    batch_size=32..256                  whole numbers where the setting has whole numbers
+    epochs=5..20                        whole numbers where the setting has whole numbers
+    image_size=64..160                  multiples of 32 px; batch_size goes in multiples of 8
     trainable=head,last_stages          a choice
     flip=true,false
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cifar_tl.config import BUNDLED_BACKBONE, RunConfig, make_config
 from cifar_tl.errors import SettingsError
-from cifar_tl.settings import Setting, settings
+from cifar_tl.settings import CHOICE_LABELS, Setting, settings
 
 if TYPE_CHECKING:
     import optuna
@@ -22,6 +25,18 @@ Value = bool | int | float | str | None
 _SECTIONS = ("Model", "Training", "Augmentation", "Regularisation")
 _FIXED = ("evaluate_test",)  # a sweep decides that itself
 _LOG = ":log"
+_BATCH_STEP = 8  # what tensor cores and vector units multiply at once
+_BATCH_FACTOR, _SIZE_FACTOR = 2.0, 1.25  # at least, between values of a range by factors
+_BACKBONE_TRAINS = frozenset({"last_stages", "everything", "head_then_everything"})
+# These depend on another setting: (setting, values with which they matter). The form of one run has the same table (a test compares them).
+NEEDED_WITH: dict[str, tuple[str, frozenset[str]]] = {
+    "trainable_stages": ("trainable", frozenset({"last_stages"})),
+    "head_epochs": ("trainable", frozenset({"head_then_everything"})),
+    "stage_learning_rate_decay": ("trainable", _BACKBONE_TRAINS),
+    "freeze_batch_norm": ("trainable", _BACKBONE_TRAINS),
+    "first_image_size": ("trainable", frozenset({"everything", "head_then_everything"})),
+    "cached_views": ("trainable", frozenset({"head", "last_stages", "head_then_everything"})),
+}
 _FIRST_CHOICES: dict[str, tuple[Value, ...]] = {
     "backbone": (BUNDLED_BACKBONE, "resnet18"),
     "batch_size": (64, 128, 256),
@@ -59,7 +74,7 @@ class Range:
     is_log: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name}={self.low:g}..{self.high:g}{_LOG if self.is_log else ''}"
+        return f"{self.name}={_text(self.low)}..{_text(self.high)}{_LOG if self.is_log else ''}"
 
 
 @dataclass(frozen=True)
@@ -112,23 +127,41 @@ def parse_dimension(text: str) -> Dimension:
 def checked(dimension: Dimension) -> Dimension:
     """The same, or SettingsError if the setting cannot have these values."""
     setting = _setting(dimension.name)
-    if isinstance(dimension, Range):
-        if setting.kind not in (int, float):
-            raise SettingsError(f"{setting.title} has no range; write the values to choose from, as {setting.name}=a,b.")
-        if not dimension.low < dimension.high:
-            raise SettingsError(
-                f"{setting.title}: the range must go from a smaller to a larger value, not {dimension.low:g} to {dimension.high:g}."
-            )
-        if dimension.is_log and dimension.low <= 0:
-            raise SettingsError(f"{setting.title}: a logarithmic range begins above 0.")
-        values: tuple[Value, ...] = tuple(setting.kind(bound) for bound in (dimension.low, dimension.high))
-    else:
-        values = dimension.values
-        if len(set(map(_text, values))) < 2:
-            raise SettingsError(f"{setting.title}: give at least two different values to choose from.")
+    _require_sound(setting, dimension)
+    values = tuple(map(setting.kind, _bounds(dimension))) if isinstance(dimension, Range) else dimension.values
     for value in values:
         _require_possible(setting, value)
+    if isinstance(dimension, Range) and (step := _step(setting)) > 1 and len(_multiples(dimension, step)) < 2:
+        raise SettingsError(
+            f"{setting.title} goes in steps of {step}, and between {dimension.low:g} and {dimension.high:g} are not two of them. "
+            f"Make the range wider, or write the values to choose from, as {setting.name}={int(dimension.low)},{int(dimension.high)}."
+        )
     return dimension
+
+
+def _require_sound(setting: Setting, dimension: Dimension) -> None:
+    """What can be drawn from at all. Raises SettingsError."""
+    for value in _bounds(dimension) if isinstance(dimension, Range) else dimension.values:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SettingsError(f"{setting.title} cannot be {value}: give a finite number.")
+    if isinstance(dimension, Range):
+        _require_range(setting, dimension)
+    elif len(set(map(_text, dimension.values))) < 2:
+        raise SettingsError(f"{setting.title}: give at least two different values to choose from.")
+
+
+def _bounds(dimension: Range) -> tuple[float, float]:
+    return dimension.low, dimension.high
+
+
+def _require_range(setting: Setting, dimension: Range) -> None:
+    if setting.kind not in (int, float):
+        raise SettingsError(f"{setting.title} has no range; write the values to choose from, as {setting.name}=a,b.")
+    if not dimension.low < dimension.high:
+        low, high = _text(dimension.low), _text(dimension.high)
+        raise SettingsError(f"{setting.title}: the range must go from a smaller to a larger value, not {low} to {high}.")
+    if dimension.is_log and dimension.low <= 0:
+        raise SettingsError(f"{setting.title}: a logarithmic range begins above 0.")
 
 
 def require_space(space: tuple[Dimension, ...]) -> None:
@@ -140,6 +173,24 @@ def require_space(space: tuple[Dimension, ...]) -> None:
         raise SettingsError(f"{_setting(min(twice)).title} is varied twice.")
 
 
+def without_effect(base: Mapping[str, Any], space: tuple[Dimension, ...]) -> list[str]:
+    """In words, what varies and changes nothing in any trial, given what else varies and `base`: settings by name, the defaults for others."""
+    possible = {dimension.name: dimension.values for dimension in space if isinstance(dimension, Choice)}
+    titles = {item.name: item for item in settings()}
+    problems = []
+    for dimension in space:
+        if dimension.name not in NEEDED_WITH:
+            continue
+        other, values = NEEDED_WITH[dimension.name]
+        now = base.get(other, titles[other].default)
+        if not values & set(possible.get(other, (now,))):
+            needed = " or ".join(repr(CHOICE_LABELS[value]) for value in titles[other].choices if value in values)
+            problems.append(
+                f"{titles[dimension.name].title} has no effect here: it matters where {titles[other].title.lower()} is {needed}."
+            )
+    return problems
+
+
 def suggest(trial: "optuna.Trial", space: tuple[Dimension, ...]) -> dict[str, Value]:
     """The next values to try, as Optuna's sampler sees fit."""
     values: dict[str, Value] = {}
@@ -147,10 +198,43 @@ def suggest(trial: "optuna.Trial", space: tuple[Dimension, ...]) -> dict[str, Va
         if isinstance(dimension, Choice):
             values[dimension.name] = trial.suggest_categorical(dimension.name, dimension.values)
         elif _setting(dimension.name).kind is int:
-            values[dimension.name] = trial.suggest_int(dimension.name, int(dimension.low), int(dimension.high), log=dimension.is_log)
+            values[dimension.name] = _suggest_whole(trial, dimension)
         else:
             values[dimension.name] = trial.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.is_log)
     return values
+
+
+def _suggest_whole(trial: "optuna.Trial", dimension: Range) -> int:
+    """In multiples of the setting's step. A range of an older sweep that does not hold two of them is drawn from as it is."""
+    step = _step(_setting(dimension.name))
+    multiples = _multiples(dimension, step)
+    if step == 1 or len(multiples) < 2:
+        return trial.suggest_int(dimension.name, int(dimension.low), int(dimension.high), log=dimension.is_log)
+    if not dimension.is_log:
+        return trial.suggest_int(dimension.name, multiples[0], multiples[-1], step=step)
+    factor = _BATCH_FACTOR if dimension.name == "batch_size" else _SIZE_FACTOR
+    return int(trial.suggest_categorical(dimension.name, _by_factors(multiples, factor)))  # Optuna has no steps by factors
+
+
+def _step(setting: Setting) -> int:
+    """Between whole numbers that are tried: image sizes near each other give the same accuracy, and a cache of features each."""
+    if setting.kind is not int:
+        return 1
+    return _BATCH_STEP if setting.name == "batch_size" else int(setting.step or 1)
+
+
+def _multiples(dimension: Range, step: int) -> range:
+    """All multiples of the step in the range."""
+    return range(-(-int(dimension.low) // step) * step, int(dimension.high) + 1, step)
+
+
+def _by_factors(multiples: range, factor: float) -> list[int]:
+    """Some of them, from the first on, each larger than the one before by about the same factor or more."""
+    found = [multiples[0]]
+    for number in multiples:
+        if number >= factor * found[-1]:
+            found.append(number)
+    return found if len(found) > 1 else list(multiples)
 
 
 def config_of(base: dict[str, Any], values: dict[str, Value]) -> RunConfig:
@@ -165,14 +249,22 @@ def to_json(dimension: Dimension) -> dict[str, Any]:
 
 
 def from_json(raw: dict[str, Any]) -> Dimension:
-    if "values" in raw:
-        return checked(Choice(raw["name"], tuple(raw["values"])))
-    return checked(Range(raw["name"], raw["low"], raw["high"], bool(raw["log"])))
+    """Raises SettingsError for what cannot be drawn from. A sweep of before may hold values that are refused today, and is read all the same."""
+    is_choice = "values" in raw
+    found = Choice(raw["name"], tuple(raw["values"])) if is_choice else Range(raw["name"], raw["low"], raw["high"], bool(raw["log"]))
+    setting = next((item for item in settings() if item.name == found.name), None)
+    if setting is None:
+        raise SettingsError(f"There is no setting {found.name!r}.")
+    _require_sound(setting, found)
+    return found
 
 
 def _setting(name: str) -> Setting:
     found = next((item for item in variable_settings() if item.name == name), None)
     if found is None:
+        given = next((item for item in settings() if item.name == name), None)
+        if given is not None and given.section in _SECTIONS and _is_free_text(given):
+            raise SettingsError(f"{given.title} cannot vary: which values there are depends on the backbone. Set it for all trials alike.")
         raise SettingsError(f"A sweep cannot vary {name!r}. It can vary: {', '.join(item.name for item in variable_settings())}.")
     return found
 
@@ -182,6 +274,8 @@ def _number(setting: Setting, text: str) -> float:
         number = float(text)
     except ValueError:
         raise SettingsError(f"{setting.title}: {text.strip()!r} is no number.") from None
+    if not math.isfinite(number):
+        raise SettingsError(f"{setting.title} cannot be {text.strip()}: give a finite number.")
     if setting.kind is int and number != int(number):
         raise SettingsError(f"{setting.title} has whole numbers only, not {text.strip()}.")
     return number
@@ -205,12 +299,25 @@ def _require_possible(setting: Setting, value: Value) -> None:
         raise SettingsError(f"{setting.title} cannot be {value!r}. It can be: {', '.join(setting.choices)}.")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
+    excludes_maximum = _excludes_maximum(setting)
     too_low = setting.minimum is not None and (value < setting.minimum or (setting.exclusive_minimum and value == setting.minimum))
-    if too_low or (setting.maximum is not None and value > setting.maximum):
-        raise SettingsError(f"{setting.title} cannot be {value:g}: it lies between {setting.minimum:g} and {setting.maximum:g}.")
+    too_high = setting.maximum is not None and (value > setting.maximum or (excludes_maximum and value == setting.maximum))
+    if too_low or too_high:
+        least = "" if setting.minimum is None else f"{'above' if setting.exclusive_minimum else 'at least'} {setting.minimum:g}"
+        most = "" if setting.maximum is None else f"{'below' if excludes_maximum else 'at most'} {setting.maximum:g}"
+        raise SettingsError(f"{setting.title} cannot be {_text(value)}: it must be {' and '.join(filter(None, (least, most)))}.")
+
+
+def _excludes_maximum(setting: Setting) -> bool:
+    return any(getattr(bound, "lt", None) is not None for bound in RunConfig.model_fields[setting.name].metadata)
 
 
 def _text(value: Value) -> str:
-    return (
-        "" if value is None else str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-    )
+    """As it is written in a dimension: in full, so that it is read back as it was."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)

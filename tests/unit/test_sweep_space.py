@@ -2,12 +2,27 @@
 
 import json
 
+import optuna
 import pytest
 
 from cifar_tl.errors import RunInvalid, RunNotFound, SettingsError
 from cifar_tl.sweeps import store
-from cifar_tl.sweeps.space import Choice, Range, checked, config_of, first_range, from_json, parse_dimension, to_json, variable_settings
+from cifar_tl.sweeps.space import (
+    NEEDED_WITH,
+    Choice,
+    Range,
+    checked,
+    config_of,
+    first_range,
+    from_json,
+    parse_dimension,
+    suggest,
+    to_json,
+    variable_settings,
+    without_effect,
+)
 from cifar_tl.sweeps.store import Pruner, Sweep, SweepStatus
+from cifar_tl.ui import setting_widgets
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +38,8 @@ def root(tmp_path, monkeypatch):
         ("learning-rate = 1e-3..1e-1", Range("learning_rate", 0.001, 0.1)),
         ("batch_size=32..256", Range("batch_size", 32, 256)),
         ("trainable=head,last_stages", Choice("trainable", ("head", "last_stages"))),
+        ("dropout=0.12345671,0.12345672", Choice("dropout", (0.12345671, 0.12345672))),
+        ("ema_decay=0.9..0.99999999", Range("ema_decay", 0.9, 0.99999999)),
         ("flip=true,off", Choice("flip", (True, False))),
         ("image_size=64,128", Choice("image_size", (64, 128))),
         ("first_image_size=,64", Choice("first_image_size", (None, 64))),
@@ -44,7 +61,18 @@ def test_a_dimension_is_read_as_written_and_survives_the_disk(text, expected):
         ("classes=a,b", "cannot vary"),
         ("learning_rate=0..0.1:log", "begins above 0"),
         ("learning_rate=0.1..0.01", "from a smaller to a larger"),
-        ("learning_rate=0.1..99", "lies between"),
+        ("learning_rate=0.1..99", "cannot be 99: it must be above 0 and at most 10"),
+        ("learning_rate=0..0.1", "cannot be 0: it must be above 0"),
+        ("head_learning_rate_factor=0,1", "cannot be 0: it must be above 0 and at most 1000"),
+        ("dropout=0.5,1", "cannot be 1: it must be at least 0 and below 1"),
+        ("label_smoothing=0..1", "below 1"),
+        ("head_epochs=0..2", "cannot be 0: it must be at least 1"),
+        ("batch_size=nan..8", "cannot be nan: give a finite number"),
+        ("batch_size=1..inf", "cannot be inf"),
+        ("learning_rate=nan,0.1", "cannot be nan"),
+        ("learning_rate=1e-3..inf", "cannot be inf"),
+        ("image_size=65..90", "goes in steps of 32"),
+        ("batch_size=1..8", "goes in steps of 8"),
         ("learning_rate=a..b", "is no number"),
         ("batch_size=1.5..8", "whole numbers only"),
         ("trainable=head,nothing", "It can be: head"),
@@ -66,7 +94,7 @@ def test_every_setting_that_may_vary_is_one_of_the_training_itself():
 
 def test_what_nobody_can_list_is_not_varied():
     assert "weights" not in {item.name for item in variable_settings()}
-    with pytest.raises(SettingsError, match="cannot vary 'weights'"):
+    with pytest.raises(SettingsError, match="Pretrained weights cannot vary: which values there are depends on the backbone"):
         parse_dimension("weights=default,none")
 
 
@@ -83,6 +111,55 @@ def test_first_ranges_are_those_of_practice():
     first = {str(first_range(setting)) for setting in variable_settings()}
     assert {"learning_rate=0.001..0.1:log", "weight_decay=1e-05..0.01:log", "image_size=64..160", "batch_size=64,128,256"} <= first
     assert {"ema_decay=0.9..0.9999", "dropout=0..0.5", "stage_learning_rate_decay=0.5..1", "flip=false,true"} <= first
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("image_size=64..160", {64, 96, 128, 160}),
+        ("image_size=60..170", {64, 96, 128, 160}),
+        ("image_size=64..256:log", {64, 96, 128, 160, 224}),
+        ("batch_size=10..40", {16, 24, 32, 40}),
+        ("batch_size=16..300:log", {16, 32, 64, 128, 256}),
+        ("first_image_size=32..64", {32, 64}),
+        ("epochs=1..3", {1, 2, 3}),
+    ],
+)
+def test_whole_numbers_are_drawn_in_steps_that_matter(text, expected):
+    space = (parse_dimension(text),)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    assert {suggest(study.ask(), space)[space[0].name] for _ in range(60)} == expected
+
+
+def test_a_sweep_of_before_is_read_although_its_values_are_refused_today():
+    for raw in ({"name": "weights", "values": ["default", "none"]}, {"name": "dropout", "values": [0.5, 1.0]}):
+        assert to_json(from_json(raw)) == raw
+
+
+def test_a_sweep_of_before_whose_range_holds_one_step_is_read_and_drawn_from_as_it_is():
+    dimension = from_json({"name": "image_size", "low": 100, "high": 102, "log": False})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    assert {suggest(study.ask(), (dimension,))["image_size"] for _ in range(30)} == {100, 101, 102}
+
+
+@pytest.mark.parametrize(
+    ("base", "vary", "words"),
+    [
+        ({}, ("trainable_stages=1..4",), "Trained stages has no effect here: it matters where what trains is 'Last stages and head'."),
+        ({"trainable": "last_stages"}, ("trainable_stages=1..4",), ""),
+        ({"trainable": "head"}, ("trainable_stages=1..4", "trainable=head,last_stages"), ""),
+        ({}, ("head_epochs=1..3", "trainable=head,everything"), "Head-only epochs has no effect"),
+        ({"trainable": "everything"}, ("cached_views=1..4", "learning_rate=0.001..0.1:log"), "Cached views has no effect"),
+    ],
+)
+def test_what_varies_without_effect_is_said(base, vary, words):
+    problems = without_effect(base, tuple(map(parse_dimension, vary)))
+    assert (words in problems[0]) if words else not problems
+
+
+def test_settings_need_the_same_others_in_a_sweep_and_in_the_form_of_a_run():
+    varied = {item.name for item in variable_settings()}
+    assert {name: needed for name, needed in setting_widgets.NEEDED_WITH.items() if name in varied} == NEEDED_WITH
 
 
 def test_combinations_are_seen_at_the_trial():
