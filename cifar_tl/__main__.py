@@ -105,14 +105,16 @@ def _add_data(commands: Any) -> None:
 
 def _add_sweep(commands: Any) -> None:
     sweep = _add(
-        commands, "sweep", "many runs with different settings, each chosen by how the ones before did on dev; Ctrl-C leaves it running"
+        commands,
+        "sweep",
+        "many runs with different settings, each chosen by how the ones before did on dev; Ctrl-C stops it and its runs, and --continue goes on",
     )
     sweep.add_argument(
         "--vary",
         action="append",
         default=[],
         metavar="SETTING=VALUES",
-        help="learning_rate=0.001..0.1:log, batch_size=32..256, trainable=head,last_stages; again for each setting",
+        help="learning_rate=0.001..0.1:log, batch_size=64,128,256, trainable=head,last_stages; again for each setting",
     )
     sweep.add_argument("--trials", type=int, default=20, help="[20]")
     sweep.add_argument("--minutes", type=float, default=None, help="end after this time [no limit]")
@@ -122,10 +124,10 @@ def _add_sweep(commands: Any) -> None:
         default="median",
         help="who gives up trials early, by dev accuracy per epoch [median]",
     )
-    sweep.add_argument("--at-once", type=int, default=1, help="trials that share each device [1]")
+    sweep.add_argument("--at-once", type=int, default=1, help="trials at the same time, on all devices of this machine together [1]")
     sweep.add_argument("--storage", metavar="URL", default="", help="Optuna's storage, for several machines that share one study [a file]")
     sweep.add_argument("--study", metavar="NAME", default="sweep", help="the study's name in that storage [sweep]")
-    sweep.add_argument("--detach", action="store_true", help="return at once")
+    sweep.add_argument("--detach", action="store_true", help="return at once, and leave the sweep running")
     sweep.add_argument("--continue", dest="resume", metavar="SWEEP_ID", help="go on with one that was stopped or killed")
     sweep.add_argument("--stop", metavar="SWEEP_ID", help="stop one, and its runs")
     sweep.add_argument("--preset", choices=[preset.name for preset in PRESETS], help="values for settings that are not given")

@@ -8,14 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 from cifar_tl.config import RunConfig
-from cifar_tl.errors import RunInvalid, SettingsError
-from cifar_tl.settings import settings
+from cifar_tl.errors import RunError, RunInvalid, SettingsError
 from cifar_tl.sweeps import launcher, store
-from cifar_tl.sweeps.space import parse_dimension
+from cifar_tl.sweeps.space import parse_dimension, without_effect
 from cifar_tl.sweeps.store import Pruner, Sweep, SweepStatus
 from cifar_tl.sweeps.study import TrialRow, best_of, load_study, rows_of
 
 _POLL_SECONDS = 0.5
+_UNREADABLE = "unreadable"
 
 
 def sweep(options: argparse.Namespace, config: RunConfig) -> int:
@@ -34,39 +34,50 @@ def sweep(options: argparse.Namespace, config: RunConfig) -> int:
 
 
 def sweeps(options: argparse.Namespace) -> int:
-    """All of them, newest first."""
-    listed = []
+    """All of them, newest first. One that cannot be read is a line that says why."""
+    listed: list[dict[str, Any]] = []
     for sweep_id in store.sweep_ids():
-        folder = store.find_sweep(sweep_id)
-        asked, (status, message) = store.read_sweep(folder), store.status_of(folder)
-        rows = _rows(sweep_id)
-        best = best_of(rows)
-        listed.append({"sweep_id": sweep_id, "name": asked.name, "status": status.value, "message": message} | _result(rows, best))
+        try:
+            told, line = _listed(sweep_id)
+        except RunError as error:
+            told, line = {"sweep_id": sweep_id, "status": _UNREADABLE, "message": str(error)}, " ".join(str(error).split())
+        listed.append(told)
         if not options.json:
-            ended = sum(row.has_ended for row in rows)
-            accuracy = f"{best.accuracy:.1%}" if best and best.accuracy is not None else "-"
-            print(f"{sweep_id:44} {status.value:10} {ended:>4} of {asked.trials:<5} best dev {accuracy}  {asked.name}")
+            print(f"{sweep_id:44} {told['status']:10} {line}")
     if options.json:
         print(json.dumps(listed, ensure_ascii=False))
     return 0
+
+
+def _listed(sweep_id: str) -> tuple[dict[str, Any], str]:
+    """What is told of a sweep, and a line of it. Raises RunError."""
+    folder = store.find_sweep(sweep_id)
+    asked, (status, message) = store.read_sweep(folder), store.status_of(folder)
+    rows = _rows(sweep_id)
+    best = best_of(rows)
+    ended = sum(row.has_ended for row in rows)
+    accuracy = f"{best.accuracy:.1%}" if best and best.accuracy is not None else "-"
+    told = {"sweep_id": sweep_id, "name": asked.name, "status": status.value, "message": message} | _result(rows, best)
+    return told, f"{ended:>4} of {asked.trials:<5} best dev {accuracy}  {asked.name}"
 
 
 def _asked(options: argparse.Namespace, config: RunConfig) -> Sweep:
     if not options.vary:
         raise SettingsError("Say what the sweep is to vary, such as --vary learning_rate=0.001..0.1:log --vary trainable=head,last_stages.")
     space = tuple(parse_dimension(text) for text in options.vary)
-    varied = {dimension.name for dimension in space}
-    base = {key: value for key, value in config.model_dump(mode="json").items() if key not in varied}
-    titles = {setting.name: setting.title.lower() for setting in settings()}
-    return Sweep(
-        name=config.name or "Sweep of " + ", ".join(titles[dimension.name] for dimension in space[:3]),
-        base=base | {"evaluate_test": False, "describe": False},
-        space=space,
+    if problems := without_effect(config.model_dump(), space):
+        raise SettingsError(" ".join(problems))
+    for name in ("processes", "tensorboard"):
+        if getattr(config, name) != store.LEFT_TO_THE_SWEEP[name]:
+            print(f"--{name} is left aside: trials of a sweep train in one process each and write no TensorBoard files.", file=sys.stderr)
+    return store.new_sweep(
+        config,
+        space,
+        name=config.name,
         trials=options.trials,
         minutes=options.minutes,
         pruner=Pruner(options.pruner),
         at_once=options.at_once,
-        seed=config.seed,
         storage=options.storage,
         study=options.study,
     )
@@ -85,7 +96,8 @@ def _follow(sweep_id: str, as_json: bool) -> int:
                 break
             time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
-            store.request_stop(sweep_id)
+            if store.request_stop(sweep_id):
+                print(f"Stopping. Go on with: python -m cifar_tl sweep --continue {sweep_id}", file=sys.stderr, flush=True)
     best = best_of(rows)
     if message:
         print(message, file=sys.stderr)

@@ -20,13 +20,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from cifar_tl.config import RunConfig
 from cifar_tl.errors import RunInvalid, RunNotFound, SettingsError
 from cifar_tl.paths import SweepFolder, sweeps_root
 from cifar_tl.runs.lock import try_lock
 from cifar_tl.runs.names import one_line
 from cifar_tl.runs.store import RUN_ID, RUN_ID_TIME, write_json, writing_in
+from cifar_tl.settings import settings
 from cifar_tl.sweeps.space import Dimension, from_json, require_space, to_json
 
+# Whatever the settings of one run say: trials leave test alone and are not prepared for Explore, which the best one is when it is tested;
+# several GPUs train several trials rather than one.
+LEFT_TO_THE_SWEEP: dict[str, Any] = {"evaluate_test": False, "describe": False, "tensorboard": False, "processes": 1}
 MOST_TRIALS, MOST_AT_ONCE = 10_000, 64
 
 
@@ -48,7 +53,8 @@ class SweepStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Sweep:
-    """What was asked. `base` are settings of RunConfig that do not vary; `minutes` of None is no limit; `storage` of "" is a file of its own.
+    """What was asked. `base` are settings of RunConfig that do not vary; `minutes` of None is no limit; `storage` of "" is a file of its own;
+    `at_once` trials train at the same time, on all devices of the machine together: on free devices first, then beside each other.
 
     Sweeps with one storage and one `study` name, also on several machines, share their trials.
     """
@@ -73,6 +79,19 @@ class Sweep:
             raise SettingsError(f"Between 1 and {MOST_AT_ONCE} trials run at once, not {self.at_once}.")
         if self.minutes is not None and not self.minutes > 0:
             raise SettingsError("The time for a sweep must be more than 0 minutes.")
+
+
+def new_sweep(config: RunConfig, space: tuple[Dimension, ...], *, name: str = "", **asked: Any) -> Sweep:
+    """A sweep around the settings of one run; `asked` are further fields of Sweep. Without a name it is called after what varies."""
+    titles = {setting.name: setting.title.lower() for setting in settings()}
+    varied = [dimension.name for dimension in space]
+    base = config.model_dump(mode="json") | LEFT_TO_THE_SWEEP
+    return Sweep(
+        name=one_line(name) or "Sweep of " + ", ".join(titles[name] for name in varied[:3]),
+        base={key: value for key, value in base.items() if key not in varied},
+        space=space,
+        **{"seed": config.seed} | asked,
+    )
 
 
 def create_sweep(sweep: Sweep) -> SweepFolder:
