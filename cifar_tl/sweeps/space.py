@@ -11,6 +11,7 @@ On the command line and in the form's summary a dimension is written as
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -208,12 +209,13 @@ def _suggest_whole(trial: "optuna.Trial", dimension: Range) -> int:
     """In multiples of the setting's step. A range of an older sweep that does not hold two of them is drawn from as it is."""
     step = _step(_setting(dimension.name))
     multiples = _multiples(dimension, step)
-    if step == 1 or len(multiples) < 2:
-        return trial.suggest_int(dimension.name, int(dimension.low), int(dimension.high), log=dimension.is_log)
-    if not dimension.is_log:
-        return trial.suggest_int(dimension.name, multiples[0], multiples[-1], step=step)
-    factor = _BATCH_FACTOR if dimension.name == "batch_size" else _SIZE_FACTOR
-    return int(trial.suggest_categorical(dimension.name, _by_factors(multiples, factor)))  # Optuna has no steps by factors
+    if step > 1 and len(multiples) > 1:
+        if not dimension.is_log:
+            return trial.suggest_int(dimension.name, multiples[0], multiples[-1], step=step)
+        factor = _BATCH_FACTOR if dimension.name == "batch_size" else _SIZE_FACTOR
+        with suppress(ValueError):  # the trials of an older sweep have drawn all whole numbers, and Optuna wants that to go on
+            return int(trial.suggest_categorical(dimension.name, _by_factors(multiples, factor)))  # it has no steps by factors
+    return trial.suggest_int(dimension.name, int(dimension.low), int(dimension.high), log=dimension.is_log)
 
 
 def _step(setting: Setting) -> int:

@@ -136,6 +136,20 @@ def test_a_sweep_of_before_is_read_although_its_values_are_refused_today():
         assert to_json(from_json(raw)) == raw
 
 
+@pytest.mark.parametrize("is_log", [False, True])
+def test_a_sweep_of_before_goes_on_with_what_its_trials_have_drawn(is_log, tmp_path):
+    storage = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=storage, sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=2), direction="maximize")
+    for _ in range(4):
+        trial = study.ask()
+        trial.suggest_int("image_size", 64, 256, log=is_log)
+        study.tell(trial, 0.5)
+    for _ in range(4):
+        trial = study.ask()
+        assert 64 <= suggest(trial, (Range("image_size", 64, 256, is_log),))["image_size"] <= 256
+        study.tell(trial, 0.5)
+
+
 def test_a_sweep_of_before_whose_range_holds_one_step_is_read_and_drawn_from_as_it_is():
     dimension = from_json({"name": "image_size", "low": 100, "high": 102, "log": False})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
