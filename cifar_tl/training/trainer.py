@@ -33,9 +33,9 @@ from cifar_tl.training.optim import WeightAverage, learning_rate_factor, make_op
 from cifar_tl.training.plan import Leg, image_sizes
 from cifar_tl.training.prepare import Prepared
 from cifar_tl.training.recorded import RecordedPasses
+from cifar_tl.training.seeding import seed_step
 
 _LOGGED_STEPS_PER_EPOCH = 5  # at least, however short the epoch
-_64_BITS = 2**64 - 1
 
 
 @dataclass
@@ -360,32 +360,6 @@ class _Suffix(nn.Module):
 def is_compiled(config: RunConfig, device: torch.device) -> bool:
     """torch.compile serves on CUDA. On a CPU it was measured: 44.6 instead of 46.3 images a second, and far slower with batch norm training."""
     return config.compile and device.type == "cuda"
-
-
-def seed_step(seed: int, step: int, device: torch.device, process: int = 0) -> torch.Generator:
-    """The generator of one step, the same in all processes; dropout, which takes none, draws from torch's own, each process for its share."""
-    step_seed = _scrambled(seed, step)
-    own_seed = _scrambled(step_seed, process) if process else step_seed
-    # Not torch.manual_seed: where CUDA is not in use it keeps every call for later, traceback and all (0.6 ms a step).
-    torch.default_generator.manual_seed(own_seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(own_seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(own_seed)
-    return torch.Generator(device).manual_seed(step_seed)
-
-
-def _scrambled(seed: int, step: int) -> int:
-    """63 bits in which neighbouring seeds and steps have nothing in common: SplitMix64 (Steele, Lea and Flood 2014) of both."""
-    state = (_splitmix64(seed) + step) & _64_BITS
-    return _splitmix64(state) >> 1
-
-
-def _splitmix64(state: int) -> int:
-    state = (state + 0x9E3779B97F4A7C15) & _64_BITS
-    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
-    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _64_BITS
-    return state ^ (state >> 31)
 
 
 def _class_weights(labels_N: np.ndarray, num_classes: int, device: torch.device) -> torch.Tensor:
