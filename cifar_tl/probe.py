@@ -114,6 +114,10 @@ class _Timer:
         self._recorded: dict[tuple[int, int], RecordedPasses] = {}  # by what trains and where the pass starts
 
     @property
+    def _is_on_gpu(self) -> bool:
+        return self.compute.device.type == "cuda"
+
+    @property
     def evaluated_views(self) -> int:
         return len(cached_evaluation_views(self.config))
 
@@ -121,7 +125,8 @@ class _Timer:
         return tuple(self._activations(1, boundary).shape[1:])
 
     def seconds_per_image(self, step: Callable[[int], object]) -> float:
-        count = min(_FIRST_BATCH, self.config.batch_size)
+        # On a GPU cuDNN plans for seconds for each size of a batch: it gets the real one alone.
+        count = self.config.batch_size if self._is_on_gpu else min(_FIRST_BATCH, self.config.batch_size)
         self._timed(step, count)  # the first call allocates and chooses kernels
         seconds = self._timed(step, count)
         while count < self.config.batch_size and seconds < _SECONDS_PER_STEP / 4:
@@ -132,13 +137,13 @@ class _Timer:
 
     def seconds_per_cached_image(self, boundary: int) -> float:
         prefix = FrozenPrefix(self.classifier, boundary, self.preprocessing, self.compute)
-        prefix(self.images_BCHW[:_FIRST_BATCH])  # compiles, once a run
+        prefix(self.images_BCHW if self._is_on_gpu else self.images_BCHW[:_FIRST_BATCH])  # compiles, once a run
         return self.seconds_per_image(lambda count: prefix(self.images_BCHW[:count]))
 
     def _timed(self, step: Callable[[int], object], count: int) -> float:
         began = time.perf_counter()
         step(count)
-        if self.compute.device.type == "cuda":
+        if self._is_on_gpu:
             torch.cuda.synchronize()
         return time.perf_counter() - began
 
@@ -160,7 +165,7 @@ class _Timer:
         optimizer.zero_grad(set_to_none=True)
 
     def _logits(self, inputs: torch.Tensor, boundary: int, starts_at: int) -> torch.Tensor:
-        if self.compute.device.type == "cuda":  # as the trainer does after its first steps
+        if self._is_on_gpu:  # as the trainer does after its first steps
             if (boundary, starts_at) not in self._recorded:
                 self._recorded[boundary, starts_at] = RecordedPasses(self.classifier, starts_at, self.compute, plain_steps=0)
             recorded = self._recorded[boundary, starts_at]
@@ -173,8 +178,8 @@ class _Timer:
     def _activations(self, count: int, boundary: int) -> torch.Tensor:
         if boundary not in self._one_activation:
             with torch.no_grad(), self.compute.autocast():
-                image = to_model_input(self.images_BCHW[:1], self.preprocessing)
-                self._one_activation[boundary] = self.classifier.forward_prefix(image, boundary)
+                images = to_model_input(self.images_BCHW if self._is_on_gpu else self.images_BCHW[:1], self.preprocessing)
+                self._one_activation[boundary] = self.classifier.forward_prefix(images, boundary)[:1]
         one = self._one_activation[boundary]
         return one.expand(count, *one.shape[1:]).contiguous()
 

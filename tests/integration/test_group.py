@@ -46,7 +46,7 @@ CONFIG: dict[str, Any] = {
 }
 CHANGED = {"crop": True, "trivial_augment": True, "random_erasing": 0.3, "ema_decay": 0.9, "class_balance": "weighted_loss"}
 LONG = {"epochs": 400, "checkpoint_minutes": 0.005}
-SECONDS = 120.0
+SECONDS = 240.0
 
 
 @pytest.fixture(scope="module", autouse=True)
