@@ -1,12 +1,16 @@
 """The Sweep page: without ?sweep= the form of a new sweep and the list of all, with ?sweep=ID that sweep, live."""
 
+from datetime import datetime
+
 import streamlit as st
 
 from cifar_tl.errors import RunError
-from cifar_tl.sweeps.store import find_sweep, read_sweep, status_of, sweep_ids
+from cifar_tl.paths import SweepFolder
+from cifar_tl.sweeps.store import Sweep, find_sweep, read_sweep, status_of, sweep_ids
+from cifar_tl.ui import cached
 from cifar_tl.ui.sweep_form import SWEEP_PARAMETER, show_sweep_form
-from cifar_tl.ui.sweep_view import show_sweep, sweep_badge, varies_in_words
-from cifar_tl.ui.widgets import page_boundary, plain, show_error
+from cifar_tl.ui.sweep_view import overview, show_sweep, sweep_badge, varies_in_words
+from cifar_tl.ui.widgets import format_percent, page_boundary, plain, show_error
 
 _MOST_LISTED = 20
 
@@ -37,11 +41,27 @@ def _list() -> None:
             except RunError as error:
                 st.markdown(plain(str(error)), width="stretch")
                 continue
-            st.markdown(f"{plain(sweep.name)}  \n:small[{varies_in_words(sweep)}]", width="stretch")
+            st.markdown(
+                f"{plain(sweep.name)}  \n:small[{varies_in_words(sweep)}]  \n:small[{plain(_how_far(folder, sweep))}]", width="stretch"
+            )
             sweep_badge(status_of(folder)[0])
             if st.button("Open", key=f"sweep.open.{sweep_id}"):
                 st.query_params[SWEEP_PARAMETER] = sweep_id
                 st.rerun()
+
+
+def _how_far(folder: SweepFolder, sweep: Sweep) -> str:
+    """Such as: 8 of 8 trials · best 63.2 % · 27 Nov, 03:13. Sweeps of the same settings are told apart by it."""
+    known = overview(folder, sweep)
+    trials = f"{known.ended} of {sweep.trials} trials" if known else f"{sweep.trials} trials"
+    best = f"best {format_percent(known.best)}" if known and known.best is not None else ""
+    return " · ".join(part for part in (trials, best, _when(folder)) if part)
+
+
+def _when(folder: SweepFolder) -> str:
+    """It was started. Its declaration is written then and never again."""
+    then, now = datetime.fromtimestamp(cached.file_stamp(folder.declaration)[0] / 1e9), datetime.now()
+    return f"{then.day} {then:%b}{f' {then.year}' if then.year != now.year else ''}, {then:%H:%M}"
 
 
 if __name__ == "__main__":
