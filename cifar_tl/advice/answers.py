@@ -4,7 +4,10 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
+
+RANGE_STEPS = 90  # of a learning-rate range test that nothing ends early
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,10 @@ class BackboneAdvice:
 
 @dataclass(frozen=True)
 class RateRange:
-    """A learning-rate range test: the rate of each step, the smoothed loss after it, and the rate that is suggested (None: none can be told)."""
+    """A learning-rate range test: the rate of each step, the smoothed loss after it, and the rate that is suggested (None: none can be told).
+
+    Fewer than `RANGE_STEPS` rates: it ended early, because the loss ran away.
+    """
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
@@ -44,16 +50,16 @@ def sentence(found: Sequence[BackboneAdvice]) -> str:
         return "None of these backbones could be measured."
     best = max(known, key=lambda item: item.expected)
     if len(known) == 1:
-        return f"{best.backbone}: {_range(best)} on dev with a new head, {_seconds(best.epoch_seconds)} an epoch with these settings."
+        return f"{best.backbone}: {interval_in_words(best)} on dev with a new head, {_seconds(best.epoch_seconds)} an epoch with these settings."
     rivals = [item for item in known if item.high >= best.expected]
     quickest = min(rivals, key=lambda item: item.epoch_seconds)
     if quickest is best:
         others = sorted((item for item in rivals if item is not best), key=lambda item: -item.expected)
         also = f" {others[0].backbone} may do as well, and is slower." if others else ""
-        return f"Take {best.backbone}: the highest expected accuracy ({_range(best)}), {_seconds(best.epoch_seconds)} an epoch.{also}"
+        return f"Take {best.backbone}: the highest expected accuracy ({interval_in_words(best)}), {_seconds(best.epoch_seconds)} an epoch.{also}"
     times = best.epoch_seconds / quickest.epoch_seconds
     return (
-        f"{best.backbone} has the highest expected accuracy ({_range(best)}). {quickest.backbone} may do as well ({_range(quickest)}) "
+        f"{best.backbone} has the highest expected accuracy ({interval_in_words(best)}). {quickest.backbone} may do as well ({interval_in_words(quickest)}) "
         f"and is {times:.1f} times as fast: begin with it."
     )
 
@@ -84,19 +90,28 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> RateRange:
 
 def rates_in_words(found: RateRange, now: float) -> str:
     """`now` is the learning rate of the settings."""
-    if found.suggestion is None:
-        return "The loss never fell, whatever the learning rate: look at the other settings first."
-    if 0.5 <= found.suggestion / now <= 2:
-        compared = f"Yours, {now:g}, is as good."
+    early = f" Stopped after {len(found.rates)} of {RANGE_STEPS} steps: the loss ran away." if len(found.rates) < RANGE_STEPS else ""
+    if found.suggestion is None or found.lowest_at is None:
+        return f"The loss never fell, whatever the learning rate: look at the other settings first.{early}"
+    if found.suggestion == now:
+        compared = "It is the one you have."
+    elif 0.5 <= found.suggestion / now <= 2:
+        compared = f"Yours, {plain_number(now)}, is as good."
     else:
-        compared = f"Yours, {now:g}, is {'lower' if now < found.suggestion else 'higher'}."
+        compared = f"Yours, {plain_number(now)}, is {'lower' if now < found.suggestion else 'higher'}."
     return (
-        f"Suggested: **{found.suggestion:g}**, a tenth of the rate at which the loss was lowest ({found.lowest_at:.2g}), "
-        f"where it is still falling and far from diverging. {compared}"
+        f"Suggested: **{plain_number(found.suggestion)}**, a tenth of the rate at which the loss was lowest "
+        f"({plain_number(found.lowest_at, 2)}), where it is still falling and far from diverging. {compared}{early}"
     )
 
 
-def _range(item: BackboneAdvice) -> str:
+def plain_number(value: float, digits: int = 6) -> str:
+    """As the form and the chart's axis write it, to so many digits: 0.00001, where Python has 1e-05."""
+    return format(Decimal(f"{value:.{digits}g}"), "f")
+
+
+def interval_in_words(item: BackboneAdvice) -> str:
+    """Such as: 63 to 76 %."""
     return f"{100 * item.low:.0f} to {100 * item.high:.0f} %"
 
 

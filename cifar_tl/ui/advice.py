@@ -2,6 +2,9 @@
 
 Asked of the command line in a process of its own (`advise`, `lr-range`), which tells its progress line by line: predictions of other
 sessions do not wait for it, and it ends with its work whatever becomes of the page.
+
+While it works, a fragment draws what has come so far. The finished answer is drawn by the page itself: its buttons fill the form, and
+what a fragment's callback writes into the form's widgets never reaches the browser.
 """
 
 import json
@@ -16,22 +19,33 @@ from typing import Any
 
 import streamlit as st
 
-from cifar_tl.advice.answers import BackboneAdvice, RateRange, backbone_from_json, rates_from_json, rates_in_words, sentence
+from cifar_tl.advice.answers import (
+    BackboneAdvice,
+    RateRange,
+    backbone_from_json,
+    interval_in_words,
+    plain_number,
+    rates_from_json,
+    rates_in_words,
+    sentence,
+)
 from cifar_tl.config import RunConfig
 from cifar_tl.models import catalog
 from cifar_tl.paths import PROJECT_ROOT
 from cifar_tl.settings import settings
 from cifar_tl.ui.charts.advice import accuracy_against_time, loss_against_rate
 from cifar_tl.ui.estimate import estimate_key
+from cifar_tl.ui.form_values import match_preset
 from cifar_tl.ui.live_plot import live_plot
 from cifar_tl.ui.setting_widgets import set_value
-from cifar_tl.ui.widgets import format_bytes, format_duration, page_boundary, percent, plain
+from cifar_tl.ui.widgets import PERCENT_FORMAT, format_bytes, format_duration, page_boundary, percent, plain
 
 BACKBONES, RATE = "advise", "lr-range"
 _ASKED = "train.advice"
 _POLL_SECONDS = 1.0
 _CHART_HEIGHT = 320
 _ERROR_CHARACTERS = 300
+_MOST_TO_USE = 4  # backbones with a button
 
 
 @dataclass
@@ -100,9 +114,12 @@ def advice(config: RunConfig | None) -> None:
             assert config is not None
             _ask(RATE, config)
     asked = st.session_state.get(_ASKED)
-    if isinstance(asked, Asked):
-        is_running = asked.read()
-        st.fragment(_answer, run_every=_POLL_SECONDS if is_running else None)(asked, config, was_running=is_running)
+    if not isinstance(asked, Asked):
+        return
+    if asked.read():
+        st.fragment(_progress, run_every=_POLL_SECONDS)(asked)
+    else:
+        _answer(asked, config)
 
 
 def _ask(what: str, config: RunConfig) -> None:
@@ -144,24 +161,36 @@ def _end(process: "subprocess.Popen[bytes]", folder: Path) -> None:
 
 
 @page_boundary()  # a fragment's own rerun does not pass through the page's
-def _answer(asked: Asked, config: RunConfig | None, *, was_running: bool) -> None:
-    is_running = asked.read()
-    if was_running and not is_running:
+def _progress(asked: Asked) -> None:
+    # A fragment is rerun with what it was first called with: by its own Cancel button too, whose callback has just removed the folder.
+    if st.session_state.get(_ASKED) is not asked or not asked.read():
         st.rerun()  # the whole page, once: ends the refreshing
     with st.container(border=True):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown("**Which backbone?**" if asked.what == BACKBONES else "**Which learning rate?**", width="stretch")
-            st.button("Cancel" if is_running else "Close", icon=":material/close:", type="tertiary", on_click=_forget, key="advice.close")
-        if is_running:
-            st.progress(asked.share, text=plain(asked.text))
-        elif asked.problem:
+        _headline(asked, "Cancel")
+        st.progress(asked.share, text=plain(asked.text))
+        if asked.backbones:
+            _show_backbones(asked.backbones)
+
+
+def _answer(asked: Asked, config: RunConfig | None) -> None:
+    with st.container(border=True):
+        _headline(asked, "Close")
+        if asked.problem:
             st.error(plain(asked.problem), icon=":material/error:")
         if config is not None and _matters(asked) != _matters(asked, config):
             st.caption(":material/history: The settings have been changed since this was asked.")
         if asked.backbones:
-            _show_backbones(asked.backbones, is_running=is_running)
+            st.markdown(plain(sentence(asked.backbones)))
+            _show_backbones(asked.backbones)
+            _finish_backbones(asked.backbones)
         if asked.rates:
-            _show_rates(asked.rates, asked.config)
+            _show_rates(asked.rates, config or asked.config)
+
+
+def _headline(asked: Asked, closing: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("**Which backbone?**" if asked.what == BACKBONES else "**Which learning rate?**", width="stretch")
+        st.button(closing, icon=":material/close:", type="tertiary", on_click=_forget, key="advice.close")
 
 
 def _matters(asked: Asked, config: RunConfig | None = None) -> str:
@@ -172,35 +201,41 @@ def _matters(asked: Asked, config: RunConfig | None = None) -> str:
     return estimate_key(values.model_copy(update={"epochs": 1})) + f" {values.weight_decay} {values.label_smoothing} {values.dropout}"
 
 
-def _show_backbones(found: list[BackboneAdvice], *, is_running: bool) -> None:
-    if not is_running:
-        st.markdown(plain(sentence(found)))
+def _show_backbones(found: list[BackboneAdvice]) -> None:
     known = [item for item in found if not item.error]
     if known:
-        chart = accuracy_against_time(known)
+        chart = accuracy_against_time(found)
         live_plot(chart.traces, chart.layout, revision="advice", key="advice.chart", description=chart.description, height=_CHART_HEIGHT)
     config = st.column_config
     st.dataframe(
         {
             "Backbone": [item.backbone for item in found],
-            "Expected dev": [percent(item.expected) if not item.error else None for item in found],
-            "95 % interval": [f"{100 * item.low:.0f} to {100 * item.high:.0f} %" if not item.error else "" for item in found],
-            "Nearest neighbours": [percent(item.neighbours) if not item.error else None for item in found],
-            "An epoch": [_seconds(item.epoch_seconds) if not item.error else "" for item in found],
-            "The run": [format_duration(item.run_seconds) if not item.error else "" for item in found],
-            "Memory": [format_bytes(item.memory_bytes) if not item.error else "" for item in found],
+            "Expected dev": [percent(item.expected) for item in found],
+            "95 % interval": ["" if item.error else interval_in_words(item) for item in found],
+            "Nearest neighbours": [percent(item.neighbours) for item in found],
+            "An epoch": ["" if item.error else _seconds(item.epoch_seconds) for item in found],
+            "The run": ["" if item.error else format_duration(item.run_seconds) for item in found],
+            "Memory": ["" if item.error else format_bytes(item.memory_bytes) for item in found],
         }
         | ({"Why not": [item.error for item in found]} if len(known) < len(found) else {}),
         hide_index=True,
         column_config={
-            "Expected dev": config.NumberColumn(format="%.1f %%", help="Of a new head that is trained on all training images."),
+            "Expected dev": config.NumberColumn(format=PERCENT_FORMAT, help="Of a new head that is trained on all training images."),
             "Nearest neighbours": config.NumberColumn(
-                format="%.1f %%", help=f"A vote of the nearest of {known[0].images:,} images." if known else None
+                format=PERCENT_FORMAT, help=f"A vote of the nearest of {known[0].images:,} images." if known else None
             ),
+            "Memory": config.TextColumn(help="What network, gradients and a batch take, beside what Python and its libraries do."),
         },
         key="advice.table",
     )
-    _use_buttons(known)
+
+
+def _finish_backbones(found: list[BackboneAdvice]) -> None:
+    """What follows the finished table: backbones to take over, and what the numbers are."""
+    known = [item for item in found if not item.error]
+    with st.container(horizontal=True):
+        for item in sorted(known, key=lambda item: -item.expected)[:_MOST_TO_USE]:
+            st.button(f"Use {item.backbone}", key=f"advice.use.{item.backbone}", on_click=_use, args=("backbone", item.backbone))
     others = sum(not catalog.weights_on_disk(entry.name) for entry in catalog.backbones())
     st.caption(
         "Told from about 2,000 training images and a few timed steps. The accuracy is that of a new head; training more of the network adds to it. "
@@ -212,20 +247,20 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else format_duration(seconds)
 
 
-def _use_buttons(known: list[BackboneAdvice]) -> None:
-    with st.container(horizontal=True):
-        for item in sorted(known, key=lambda item: -item.expected)[:4]:
-            st.button(f"Use {item.backbone}", key=f"advice.use.{item.backbone}", on_click=_use, args=("backbone", item.backbone))
-
-
 def _show_rates(found: RateRange, config: RunConfig) -> None:
     st.markdown(rates_in_words(found, config.learning_rate))
+    if not found.rates:
+        return
     chart = loss_against_rate(found)
     live_plot(chart.traces, chart.layout, revision="rates", key="advice.rates", description=chart.description, height=_CHART_HEIGHT)
     if found.suggestion is not None:
-        st.button(f"Use {found.suggestion:g}", key="advice.use.rate", on_click=_use, args=("learning_rate", found.suggestion))
-    st.caption(f"{len(found.rates)} real training steps with these settings, at rates from {found.rates[0]:g} to {found.rates[-1]:.2g}.")
+        st.button(f"Use {plain_number(found.suggestion)}", key="advice.use.rate", on_click=_use, args=("learning_rate", found.suggestion))
+    st.caption(
+        f"{len(found.rates)} real training steps with these settings, at rates from {plain_number(found.rates[0])} "
+        f"to {plain_number(found.rates[-1], 2)}."
+    )
 
 
 def _use(name: str, value: Any) -> None:
     set_value(next(setting for setting in settings() if setting.name == name), value)
+    match_preset()  # as after a change by hand

@@ -5,8 +5,9 @@ Never waits: the form's fragment asks and shows, and refreshes itself while `is_
 """
 
 import json
+import time
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import streamlit as st
@@ -41,7 +42,16 @@ WITHOUT_EFFECT_ON_TIME = frozenset(
 )
 # From here on the time outside the epochs is told apart, or people multiply and wonder.
 SHARE_WORTH_A_WORD = 0.25
+# A machine that was idle then may be busy now: an older measurement says how old it is.
+OLD_AFTER_SECONDS = 300
 _PENDING = "train.pending_estimate"
+
+
+@dataclass(frozen=True)
+class Measured(EpochEstimate):
+    """An estimate that is kept, with the time it was measured at (`time.time()`)."""
+
+    at: float = 0.0
 
 
 @dataclass
@@ -86,7 +96,7 @@ def _pending() -> PendingEstimate:
 def _keep(pending: PendingEstimate) -> None:
     assert pending.future is not None
     try:
-        estimate: EpochEstimate | CifarTLError = result_of(pending.future)
+        estimate: EpochEstimate | CifarTLError = Measured(**asdict(result_of(pending.future)), at=time.time())
     except CifarTLError as error:
         estimate = error
     cached.remember_estimate(pending.measuring, estimate)
@@ -101,6 +111,15 @@ def forget_estimate(config: RunConfig) -> None:
 def known_estimate(config: RunConfig) -> EpochEstimate | CifarTLError | None:
     """The measured estimate, why there is none, or None while it is not known."""
     return cached.epoch_estimates().get(estimate_key(config))
+
+
+def age_in_words(estimate: EpochEstimate, now: float) -> str:
+    """Such as " 12 min ago" for what was measured more than some minutes ago; '' for what is fresh."""
+    age = now - estimate.at if isinstance(estimate, Measured) else 0.0
+    if age < OLD_AFTER_SECONDS:
+        return ""
+    minutes, hours = int(age // 60), int(age // 3600)
+    return f" {hours} h ago" if hours else f" {minutes} min ago"
 
 
 def sentence_of(estimate: EpochEstimate, hardware: Hardware | None, config: RunConfig) -> str:

@@ -173,18 +173,30 @@ def _start_card(result: FormResult) -> None:
 def _time(config: RunConfig, *, was_missing: bool) -> None:
     estimate.request_estimate(config)
     known = estimate.known_estimate(config)
-    if was_missing and known is not None and not is_comparing():
-        st.rerun()  # the whole page, once: ends the refreshing
+    # Once, when the time comes to be known or is to be measured again: it ends or begins the refreshing.
+    if was_missing != (known is None) and not is_comparing():
+        st.rerun()
     if known is None:
         st.markdown(":material/timer: Measuring how long an epoch takes here…")
-    elif isinstance(known, CifarTLError):
+        return
+    if isinstance(known, CifarTLError):
         st.warning(f"The time cannot be told: {plain(str(known))}", icon=":material/timer_off:")
-        st.button("Measure again", icon=":material/refresh:", on_click=estimate.forget_estimate, args=(config,))
     else:
         st.markdown(f":material/timer: {estimate.sentence_of(known, cached.hardware(), config)}")
         is_elsewhere = chosen_place() != launcher.HERE or config.processes != 1
         how = " on this machine, with one process" if is_elsewhere else ""
-        st.caption(f"Measured with a few steps{how}: {known.images_per_second:,.0f} images/s, {known.train_images:,} training images.")
+        when = estimate.age_in_words(known, time.time())
+        st.caption(
+            f"Measured with a few steps{how}{when}: {known.images_per_second:,.0f} images/s, {known.train_images:,} training images."
+        )
+    st.button(
+        "Measure again",
+        icon=":material/refresh:",
+        type="tertiary",
+        help="The time depends on what else this machine does meanwhile.",
+        on_click=estimate.forget_estimate,
+        args=(config,),
+    )
 
 
 def start(form_number: int) -> None:

@@ -9,12 +9,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cifar_tl.advice.answers import BackboneAdvice, suggest, to_json
+from cifar_tl.answers import EpochEstimate
 from cifar_tl.config import BUNDLED_BACKBONE
 from cifar_tl.paths import PROJECT_ROOT
 from cifar_tl.ui import advice as advice_module
-from cifar_tl.ui.state import setting_key
+from cifar_tl.ui import estimate, train_form
+from cifar_tl.ui.state import PRESET, setting_key
 from tests.app.conftest import NotingPredictor
 
+MEASURE = "cifar_tl.probe:measure_epoch"
 PAGE = PROJECT_ROOT / "cifar_tl" / "ui" / "pages" / "train.py"
 
 
@@ -106,6 +109,29 @@ def test_a_learning_rate_is_found_and_taken_over(asked: list[Process]) -> None:
     assert "Suggested: **0.01**" in shown(page)
     click(page, "Use 0.01")
     assert page.session_state[setting_key("learning_rate")] == 0.01
+
+
+def test_a_rate_that_is_taken_over_leaves_the_preset_and_is_compared_with_no_more(asked: list[Process]) -> None:
+    page = click(open_form(), "Find a learning rate")
+    asked[0].say(to_json(suggest([0.001, 0.01, 0.3, 1.0], [2.3, 2.0, 1.9, 3.0])) + "\n")
+    asked[0].code = 0
+    assert "Yours, 0.01, is lower." in shown(page.run())
+    assert page.session_state[PRESET] is not None
+    click(page, "Use 0.03")
+    assert page.session_state[PRESET] is None
+    assert "It is the one you have." in shown(page)
+
+
+def test_the_time_can_be_measured_again_and_says_how_old_it_is(asked: list[Process], predictor: NotingPredictor, monkeypatch: Any) -> None:
+    page = open_form().run()
+    predictor.of(MEASURE)[0][1].set_result(EpochEstimate(3600, 42.0, 210.0, 85.7, "cpu", "bf16"))
+    assert "Measured with a few steps: 86 images/s" in shown(page.run()).replace("\\", "")
+    now = estimate.time.time()
+    monkeypatch.setattr(train_form, "time", SimpleNamespace(time=lambda: now + 12 * 60, monotonic=lambda: 1e9))
+    assert "Measured with a few steps 12 min ago: 86 images/s" in shown(page.run())
+    click(page, "Measure again").run()
+    assert len(predictor.of(MEASURE)) == 2
+    assert "Measuring how long an epoch takes here" in shown(page)
 
 
 def test_a_failure_is_told_in_its_own_words_and_closing_ends_the_process(asked: list[Process]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cifar_tl.advice.answers import BackboneAdvice, RateRange
+from cifar_tl.advice.answers import BackboneAdvice, RateRange, plain_number
 from cifar_tl.ui.charts.curves import Chart
 
 _COLOUR, _MARKED = "#3b8fd4", "#e8743b"
@@ -24,14 +24,14 @@ _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def accuracy_against_time(found: Sequence[BackboneAdvice]) -> Chart:
-    """Expected dev accuracy with its interval, against the time of an epoch: up and to the left is better."""
+    """Expected dev accuracy in percent with its interval, against the time of an epoch: up and to the left is better."""
     known = [item for item in found if not item.error]
     places = name_places(known)
     trace = {
         "type": "scatter",
         "mode": "markers+text",
         "x": [item.epoch_seconds for item in known],
-        "y": [item.expected for item in known],
+        "y": [100 * item.expected for item in known],
         "text": [item.backbone if place else "" for item, place in zip(known, places, strict=True)],
         "textposition": [place or "top right" for place in places],
         "hovertext": [item.backbone for item in known],
@@ -39,22 +39,24 @@ def accuracy_against_time(found: Sequence[BackboneAdvice]) -> Chart:
         "error_y": {
             "type": "data",
             "symmetric": False,
-            "array": [item.high - item.expected for item in known],
-            "arrayminus": [item.expected - item.low for item in known],
+            "array": [100 * (item.high - item.expected) for item in known],
+            "arrayminus": [100 * (item.expected - item.low) for item in known],
             "color": _COLOUR,
             "thickness": 1.5,
         },
-        "hovertemplate": "%{hovertext}: %{y:.1%}, %{x:.1f} s an epoch<extra></extra>",
+        "hovertemplate": "%{hovertext}: %{y:.1f} %, %{x:.1f} s an epoch<extra></extra>",
         "cliponaxis": False,
     }
     layout = {
         "margin": _MARGIN | {"r": 150},
         "showlegend": False,
         "xaxis": {"title": {"text": "Seconds per epoch", "font": {"size": 13}}, "rangemode": "tozero", "zeroline": False},
-        "yaxis": {"title": {"text": "Expected dev accuracy", "font": {"size": 13}}, "tickformat": ".0%", "zeroline": False},
+        "yaxis": {"title": {"text": "Expected dev accuracy", "font": {"size": 13}}, "ticksuffix": " %", "zeroline": False},
     }
-    told = "; ".join(f"{item.backbone} {item.expected:.0%} at {item.epoch_seconds:.1f} s" for item in known)
-    return Chart([trace], layout, f"Expected dev accuracy against seconds per epoch: {told or 'nothing'}.")
+    told = "; ".join(f"{item.backbone} {100 * item.expected:.0f} % at {item.epoch_seconds:.1f} s" for item in known)
+    missing = [item.backbone for item in found if item.error]
+    not_told = f" Not measured: {', '.join(missing)}." if missing else ""
+    return Chart([trace], layout, f"Expected dev accuracy against seconds per epoch: {told or 'nothing'}.{not_told}")
 
 
 def name_places(known: Sequence[BackboneAdvice]) -> list[str]:
@@ -119,4 +121,5 @@ def loss_against_rate(found: RateRange) -> Chart:
                 "line": {"color": _MARKED, "dash": "dot"},
             }
         ]
-    return Chart([line], layout, f"Loss against learning rate; suggested: {found.suggestion or 'none'}.")
+    suggested = "none" if found.suggestion is None else plain_number(found.suggestion)
+    return Chart([line], layout, f"Loss against learning rate; suggested: {suggested}.")
