@@ -185,26 +185,33 @@ def _of_complete(loaded: _Loaded) -> str:
 
 def _best(loaded: _Loaded, best: TrialRow) -> None:
     run = loaded.best_run
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+    with st.container(border=True):
+        words, buttons = st.columns([2, 1], vertical_alignment="center")
         values = ", ".join(f"{_title(name)} {_in_words(name, value)}" for name, value in best.values.items())
-        st.markdown(
+        words.markdown(
             f"**Best: trial {best.number + 1}**, {format_percent(best.accuracy)} on dev{_of_complete(loaded)}{_since(run, best)}  \n"
-            f":small[{plain(values)}]",
-            width="stretch",
+            f":small[{plain(values)}]"
         )
-        if run is None:
-            st.caption("Its run was deleted.", width="content")
-            return
-        if run.config is not None and run.status.is_active:
-            st.markdown(f":material/hourglass_top: {_under_way(run, run.config, loaded.sweep, best)}", width="content")
-        elif run.status is not RunStatus.COMPLETED:
-            status_badge(run.status)
-        if st.button("Open", icon=":material/monitoring:"):
-            _to_run(best.run_id)
-        if run.config is not None and not run.status.is_active and not loaded.is_running:
-            _go_on(run, run.config)
-    if run.message:
+        with buttons.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+            _best_buttons(loaded, best)
+    if run is not None and run.message:
         st.error(f"**The run of the best trial failed.** {plain(run.message)}", icon=":material/error:")
+
+
+def _best_buttons(loaded: _Loaded, best: TrialRow) -> None:
+    """How its run stands, and what it can be asked for."""
+    run = loaded.best_run
+    if run is None:
+        st.caption("Its run was deleted.", width="content")
+        return
+    if run.config is not None and run.status.is_active:
+        st.markdown(f":material/hourglass_top: {_under_way(run, run.config, loaded.sweep, best)}", width="content")
+    elif run.status is not RunStatus.COMPLETED:
+        status_badge(run.status)
+    if st.button("Open", icon=":material/monitoring:"):
+        _to_run(best.run_id)
+    if run.config is not None and not run.status.is_active and not loaded.is_running:
+        _go_on(run, run.config)
 
 
 def _since(run: RunSummary | None, best: TrialRow) -> str:

@@ -130,6 +130,18 @@ def test_slice_has_the_labels_of_the_form_and_ticks_at_powers_of_ten():
     assert "'" not in json.dumps([chart.traces, chart.layout])
 
 
+def test_slice_has_ticks_at_numbers_that_are_tried():
+    study = optuna.create_study(direction="maximize")
+    for _ in range(2):
+        trial = study.ask()
+        trial.suggest_int("image_size", 64, 160, step=32)
+        trial.suggest_int("epochs", 5, 20)
+        study.tell(trial, 0.5)
+    axes = {axis["title"]["text"]: axis for name, axis in sweep_chart(SLICE, study).layout.items() if name.startswith("xaxis")}
+    assert (axes["Image size"]["tick0"], axes["Image size"]["dtick"]) == (64, 32)
+    assert (axes["Epochs"]["tick0"], axes["Epochs"]["dtick"]) == (5, 5)
+
+
 def test_lines_of_parallel_coordinates_do_not_run_through_labels():
     chart = sweep_chart(PARALLEL, made((0.5, 0.6), **CHOICES))
     marks, last = chart.layout["annotations"], len(CHOICES) + 1

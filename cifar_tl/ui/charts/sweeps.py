@@ -38,6 +38,7 @@ _SCALE = [[0.0, TRAIN_COLOUR], [1.0, DEV_COLOUR]]
 _NEEDS = {HISTORY: 1, IMPORTANCE: 4, PARALLEL: 2, SLICE: 1}  # complete trials
 _ACCURACY_PAD = 0.02  # of the axis, beyond the accuracies on both sides
 _MOST_TICKS = 10
+_ROOM_FOR_LABELS = 1.14  # of the width, beyond the last of the parallel axes: a broken label in a window of 1,366 px
 _LABEL_CHARACTERS = 18  # of a choice before it is broken into lines
 
 
@@ -149,7 +150,7 @@ def _not_complete(rows: list[TrialRow]) -> Trace:
         "name": "Not complete",
         "x": [row.number + 1 for row in rows],
         "y": [row.accuracy for row in rows],
-        "marker": {"size": 8, "symbol": "circle-open", "color": FAINT_COLOUR},
+        "marker": {"size": 8, "symbol": "circle-open", "color": FAINT_COLOUR, "line": {"width": 2}},
         "customdata": _percents([row.accuracy or 0.0 for row in rows]),
         "hovertemplate": "Trial %{x}: %{customdata} at its best, not complete<extra></extra>",
     }
@@ -198,7 +199,7 @@ def _dress_parallel(traces: list[Trace], layout: dict[str, Any], space: dict[str
         mark |= {"font": {"color": TEXT, "size": 11}, "bgcolor": BACKGROUND, "borderpad": 1, "align": "right"}
         if mark["x"] == len(axes) - 1:
             mark |= {"xanchor": "left", "xshift": 4, "align": "left"}
-    layout["xaxis"]["range"] = [-0.2, len(axes) - 1 + 0.35]
+    layout["xaxis"]["range"] = [-0.2, (len(axes) - 1) * _ROOM_FOR_LABELS]
 
 
 def _dress_slice(traces: list[Trace], layout: dict[str, Any], space: dict[str, Any]) -> None:
@@ -216,6 +217,8 @@ def _dress_slice(traces: list[Trace], layout: dict[str, Any], space: dict[str, A
             axis |= {"tickmode": "array", "range": [-0.5, len(labels) - 0.5]}
         elif distribution.log:
             axis |= _log_axis(distribution.low, distribution.high)
+        elif isinstance(distribution.low, int):
+            axis |= _whole_axis(distribution)
         axis["title"]["standoff"] = 12  # below labels of several lines
         axis["ticklabelstandoff"] = 4
         trace["customdata"] = [list(pair) for pair in zip(numbers, _percents(trace["y"]), strict=True)]
@@ -230,6 +233,12 @@ def _log_axis(low: float, high: float) -> dict[str, Any]:
     ticks = ticks if len(ticks) > 1 else [low, high]
     pad = 0.05 * (last - first)
     return {"range": [first - pad, last + pad], "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:.3g}" for tick in ticks]}
+
+
+def _whole_axis(distribution: Any) -> dict[str, Any]:
+    """Ticks at whole numbers that may be tried, from the lowest on."""
+    step = _whole_step(2 * (distribution.high - distribution.low))
+    return {"tick0": distribution.low, "dtick": math.ceil(step / distribution.step) * distribution.step}
 
 
 def _broken(label: str) -> str:

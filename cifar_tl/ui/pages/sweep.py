@@ -13,6 +13,7 @@ from cifar_tl.ui.sweep_view import overview, show_sweep, sweep_badge, varies_in_
 from cifar_tl.ui.widgets import format_percent, page_boundary, plain, show_error
 
 _MOST_LISTED = 20
+_ROW = (9, 1, 0.8)  # what it is, how it stands, its button
 
 
 def page() -> None:
@@ -34,18 +35,19 @@ def page() -> None:
 
 def _list() -> None:
     for sweep_id in sweep_ids()[:_MOST_LISTED]:
-        with st.container(horizontal=True, vertical_alignment="center", border=True):
+        with st.container(border=True):
+            # Columns, since a row would send the button below a long text.
+            words, status, button = st.columns(_ROW, vertical_alignment="center")
             folder = find_sweep(sweep_id)
             try:
                 sweep = read_sweep(folder)
             except RunError as error:
-                st.markdown(plain(str(error)), width="stretch")
+                words.markdown(plain(str(error)))
                 continue
-            st.markdown(
-                f"{plain(sweep.name)}  \n:small[{varies_in_words(sweep)}]  \n:small[{plain(_how_far(folder, sweep))}]", width="stretch"
-            )
-            sweep_badge(status_of(folder)[0])
-            if st.button("Open", key=f"sweep.open.{sweep_id}"):
+            words.markdown(f"{plain(sweep.name)}  \n:small[{varies_in_words(sweep)}]  \n:small[{plain(_how_far(folder, sweep))}]")
+            with status:
+                sweep_badge(status_of(folder)[0])
+            if button.button("Open", key=f"sweep.open.{sweep_id}", width="stretch"):
                 st.query_params[SWEEP_PARAMETER] = sweep_id
                 st.rerun()
 
