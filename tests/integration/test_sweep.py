@@ -114,7 +114,7 @@ def test_a_run_that_left_test_alone_can_be_tested_as_it_is():
 
 
 def test_a_killed_conductor_loses_no_trial_and_repeats_none():
-    folder = started(LONG | {"epochs": 20}, trials=3)
+    folder = started(LONG | {"epochs": 8}, trials=3)
     wait_for(lambda: any(steps_of(row.run_id) for row in rows(folder)), "the first trial")
     (conductor,) = conductors()
     conductor.kill()
@@ -131,25 +131,25 @@ def test_a_killed_conductor_loses_no_trial_and_repeats_none():
 
 
 def test_stop_takes_the_runs_along_and_continue_goes_on_with_them():
-    folder = started(LONG | {"epochs": 60}, trials=2, at_once=2)
+    folder = started(LONG | {"epochs": 20}, trials=2, at_once=2)
     wait_for(lambda: len([row for row in rows(folder) if steps_of(row.run_id)]) == 2, "two trials at once")
     assert request_stop(folder.sweep_id)
     assert end(folder)[0] is SweepStatus.STOPPED
     assert not any(is_alive(find_run(row.run_id)) for row in rows(folder))
     launcher.continue_sweep(folder.sweep_id)
     assert end(folder)[0] is SweepStatus.COMPLETED, folder.log.read_text()
-    assert [(row.state, row.epochs) for row in rows(folder)] == [("complete", 60)] * 2
+    assert [(row.state, row.epochs) for row in rows(folder)] == [("complete", 20)] * 2
     assert len(run_ids()) == 2
 
 
 def test_a_trial_whose_worker_is_killed_goes_on():
-    folder = started(LONG | {"epochs": 40}, trials=1)
+    folder = started(LONG | {"epochs": 20}, trials=1)
     wait_for(lambda: any(steps_of(row.run_id) > 2 for row in rows(folder)), "epochs")
     run = find_run(rows(folder)[0].run_id)
     worker = next(p for p in psutil.process_iter(["cmdline"]) if str(run.path) in (p.info["cmdline"] or []))
     worker.kill()
     assert end(folder)[0] is SweepStatus.COMPLETED, folder.log.read_text()
-    assert [(row.state, row.epochs) for row in rows(folder)] == [("complete", 40)]
+    assert [(row.state, row.epochs) for row in rows(folder)] == [("complete", 20)]
     assert '"type":"resumed"' in run.events.read_text()
 
 
