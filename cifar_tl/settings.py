@@ -28,6 +28,20 @@ CHOICE_LABELS: dict[str, str] = {
     "cpu": "CPU",
 }
 
+_BACKBONE_TRAINS = frozenset({"last_stages", "everything", "head_then_everything"})
+_EVERYTHING_TRAINS = frozenset({"everything", "head_then_everything"})
+_SOMETHING_IS_FROZEN = frozenset({"head", "last_stages", "head_then_everything"})
+# A setting matters always; only these need another one: (setting, values with which it matters).
+NEEDED_WITH: dict[str, tuple[str, frozenset[str]]] = {
+    "trainable_stages": ("trainable", frozenset({"last_stages"})),
+    "head_epochs": ("trainable", frozenset({"head_then_everything"})),
+    "stage_learning_rate_decay": ("trainable", _BACKBONE_TRAINS),
+    "freeze_batch_norm": ("trainable", _BACKBONE_TRAINS),
+    "first_image_size": ("trainable", _EVERYTHING_TRAINS),
+    "cached_views": ("trainable", _SOMETHING_IS_FROZEN),
+    "cache_limit": ("trainable", _SOMETHING_IS_FROZEN),
+}
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_tl.config import BUNDLED_BACKBONE, RunConfig, make_config
 from cifar_tl.errors import SettingsError
-from cifar_tl.settings import CHOICE_LABELS, Setting, settings
+from cifar_tl.settings import CHOICE_LABELS, NEEDED_WITH, Setting, settings
 
 if TYPE_CHECKING:
     import optuna
@@ -28,16 +28,6 @@ _FIXED = ("evaluate_test",)  # a sweep decides that itself
 _LOG = ":log"
 _BATCH_STEP = 8  # what tensor cores and vector units multiply at once
 _BATCH_FACTOR, _SIZE_FACTOR = 2.0, 1.25  # at least, between values of a range by factors
-_BACKBONE_TRAINS = frozenset({"last_stages", "everything", "head_then_everything"})
-# These depend on another setting: (setting, values with which they matter). The form of one run has the same table (a test compares them).
-NEEDED_WITH: dict[str, tuple[str, frozenset[str]]] = {
-    "trainable_stages": ("trainable", frozenset({"last_stages"})),
-    "head_epochs": ("trainable", frozenset({"head_then_everything"})),
-    "stage_learning_rate_decay": ("trainable", _BACKBONE_TRAINS),
-    "freeze_batch_norm": ("trainable", _BACKBONE_TRAINS),
-    "first_image_size": ("trainable", frozenset({"everything", "head_then_everything"})),
-    "cached_views": ("trainable", frozenset({"head", "last_stages", "head_then_everything"})),
-}
 _FIRST_CHOICES: dict[str, tuple[Value, ...]] = {
     "backbone": (BUNDLED_BACKBONE, "resnet18"),
     "batch_size": (64, 128, 256),

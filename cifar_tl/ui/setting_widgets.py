@@ -10,22 +10,9 @@ from typing import Any
 
 import streamlit as st
 
-from cifar_tl.settings import CHOICE_LABELS, Setting, settings
+from cifar_tl.settings import CHOICE_LABELS, NEEDED_WITH, Setting, settings
 from cifar_tl.ui.state import setting_key
 
-_BACKBONE_TRAINS = frozenset({"last_stages", "everything", "head_then_everything"})
-_EVERYTHING_TRAINS = frozenset({"everything", "head_then_everything"})
-_SOMETHING_IS_FROZEN = frozenset({"head", "last_stages", "head_then_everything"})
-# What a person sees of a setting is fixed; only these depend on another one: (setting, values with which it matters).
-NEEDED_WITH: dict[str, tuple[str, frozenset[str]]] = {
-    "trainable_stages": ("trainable", frozenset({"last_stages"})),
-    "head_epochs": ("trainable", frozenset({"head_then_everything"})),
-    "stage_learning_rate_decay": ("trainable", _BACKBONE_TRAINS),
-    "freeze_batch_norm": ("trainable", _BACKBONE_TRAINS),
-    "first_image_size": ("trainable", _EVERYTHING_TRAINS),
-    "cached_views": ("trainable", _SOMETHING_IS_FROZEN),
-    "cache_limit": ("trainable", _SOMETHING_IS_FROZEN),
-}
 # What an optional number means while its box is empty.
 WHEN_EMPTY = {"images_per_class": "All", "first_image_size": "Same as image size"}
 

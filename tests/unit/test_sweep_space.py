@@ -8,7 +8,6 @@ import pytest
 from cifar_tl.errors import RunInvalid, RunNotFound, SettingsError
 from cifar_tl.sweeps import store
 from cifar_tl.sweeps.space import (
-    NEEDED_WITH,
     Choice,
     Range,
     checked,
@@ -22,7 +21,6 @@ from cifar_tl.sweeps.space import (
     without_effect,
 )
 from cifar_tl.sweeps.store import Pruner, Sweep, SweepStatus
-from cifar_tl.ui import setting_widgets
 
 
 @pytest.fixture(autouse=True)
@@ -169,11 +167,6 @@ def test_a_sweep_of_before_whose_range_holds_one_step_is_read_and_drawn_from_as_
 def test_what_varies_without_effect_is_said(base, vary, words):
     problems = without_effect(base, tuple(map(parse_dimension, vary)))
     assert (words in problems[0]) if words else not problems
-
-
-def test_settings_need_the_same_others_in_a_sweep_and_in_the_form_of_a_run():
-    varied = {item.name for item in variable_settings()}
-    assert {name: needed for name, needed in setting_widgets.NEEDED_WITH.items() if name in varied} == NEEDED_WITH
 
 
 def test_combinations_are_seen_at_the_trial():

@@ -9,12 +9,12 @@ from cifar_tl.models.catalog import Backbone
 from cifar_tl.presets import PRESETS
 from cifar_tl.runs.events import Phase, Progress, Started, Step
 from cifar_tl.runs.history import RunHistory
-from cifar_tl.settings import Setting, settings
+from cifar_tl.settings import NEEDED_WITH, Setting, settings
 from cifar_tl.ui.backbone_picker import facts_of, table_of
 from cifar_tl.ui.estimate import WITHOUT_EFFECT_ON_TIME, device_in_words, estimate_key, sentence_of
 from cifar_tl.ui.form_values import preset_values, source_in_words
 from cifar_tl.ui.progress import RunProgress, counted_progress, progress_of
-from cifar_tl.ui.setting_widgets import NEEDED_WITH, WHEN_EMPTY, label_of, value_in_words
+from cifar_tl.ui.setting_widgets import WHEN_EMPTY, label_of, value_in_words
 
 STARTED = Started(
     device="cpu", device_name="CPU", precision="float32", train_images=100, dev_images=10, test_images=10, num_classes=2, parameters=1,
