@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
-from cifar_tl.advice.answers import BackboneAdvice, rates_in_words, sentence, to_json
+from cifar_tl.advice.answers import BackboneAdvice, interval_in_words, rates_in_words, sentence, to_json
 from cifar_tl.config import RunConfig
 from cifar_tl.errors import SettingsError
 from cifar_tl.models import catalog
@@ -19,11 +19,7 @@ from cifar_tl.terminal import StatusBar
 
 def advise(options: argparse.Namespace, config: RunConfig) -> int:
     """Exit code 1 if nothing could be told of any backbone."""
-    names = options.backbones or backbones_at_hand()
-    if unknown := [name for name in names if not catalog.weights_on_disk(name)]:
-        for name in unknown:
-            catalog.backbone(name)  # what is no backbone is said so
-        raise SettingsError(f"The weights of {', '.join(unknown)} are not on this machine, and advice downloads none.")
+    names = _names(options.backbones, config.weights)
     from cifar_tl.advice.backbones import advise as ask
 
     with StatusBar() as bar:
@@ -33,6 +29,21 @@ def advise(options: argparse.Namespace, config: RunConfig) -> int:
     elif not options.progress:
         print(sentence(found))
     return 0 if any(not item.error for item in found) else 1
+
+
+def _names(asked: list[str] | None, weights: str) -> list[str]:
+    """The backbones to advise on, all of whose weights are on this machine. Raises SettingsError, UnknownBackbone."""
+    if weights == "none":
+        raise SettingsError("Advice is what pretrained weights make of your images: choose weights other than none.")
+    names = asked or backbones_at_hand(weights)
+    which = "weights" if weights == "default" else f"weights {weights}"
+    if not names:
+        raise SettingsError(f"No backbone has its {which} on this machine, and advice downloads none.")
+    for name in names:
+        catalog.backbone(name)  # what is no backbone is said so
+    if unknown := [name for name in names if not catalog.weights_on_disk(name, weights)]:
+        raise SettingsError(f"The {which} of {', '.join(unknown)} are not on this machine, and advice downloads none.")
+    return names
 
 
 def lr_range(options: argparse.Namespace, config: RunConfig) -> int:
@@ -47,9 +58,9 @@ def lr_range(options: argparse.Namespace, config: RunConfig) -> int:
     return 0
 
 
-def backbones_at_hand() -> list[str]:
-    """Those of the catalogue whose weights are on this machine."""
-    return [entry.name for entry in catalog.backbones() if catalog.weights_on_disk(entry.name)]
+def backbones_at_hand(weights: str) -> list[str]:
+    """Those of the catalogue whose weights of that name are on this machine."""
+    return [entry.name for entry in catalog.backbones() if catalog.weights_on_disk(entry.name, weights)]
 
 
 def _heard(options: argparse.Namespace, bar: StatusBar) -> Callable[[str, int, int], None]:
@@ -76,6 +87,6 @@ def _line(item: BackboneAdvice) -> str:
     if item.error:
         return f"{item.backbone}: {item.error}"
     return (
-        f"{item.backbone}: expected dev accuracy {item.expected:.1%} ({100 * item.low:.1f} to {100 * item.high:.1f}), nearest neighbours "
-        f"{item.neighbours:.1%}, {item.epoch_seconds:.1f} s an epoch, {item.memory_bytes / 2**30:.1f} GiB"
+        f"{item.backbone}: expected dev accuracy {100 * item.expected:.1f} % ({interval_in_words(item)}), nearest neighbours "
+        f"{100 * item.neighbours:.1f} %, {item.epoch_seconds:.1f} s an epoch, {item.memory_bytes / 1e9:.1f} GB"
     )

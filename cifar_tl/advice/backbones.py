@@ -1,20 +1,20 @@
 """Advise me: what to expect of each backbone, from about 2,000 training images and a few timed steps on this machine."""
 
-import threading
-import time
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import psutil
 import torch
 
 from cifar_tl.advice.answers import BackboneAdvice
-from cifar_tl.advice.learning_curve import expect
+from cifar_tl.advice.learning_curve import Shares, expect
+from cifar_tl.advice.memory import peak_bytes
 from cifar_tl.config import RunConfig, make_config
 from cifar_tl.data.splits import SplitRows, limit_per_class
 from cifar_tl.devices import choose_compute
 from cifar_tl.errors import CifarTLError, SettingsError
+from cifar_tl.models import catalog
 from cifar_tl.models.frozen import FrozenPrefix
 from cifar_tl.probe import measure_epoch
 from cifar_tl.runs.events import Event, Progress
@@ -23,33 +23,36 @@ from cifar_tl.training.prefix_cache import PLAIN
 from cifar_tl.training.prepare import Prepared, load_data, load_network, open_cache
 
 IMAGES = 2000
-_LOOK_EVERY_SECONDS = 0.05
 Heard = Callable[[str, int, int], object]  # what is being done, how many of how many
 
 
 def advise(config: RunConfig, backbones: Sequence[str], heard: Heard, told: Callable[[BackboneAdvice], object]) -> list[BackboneAdvice]:
-    """One after the other; `told` hears of each as it is known. What is wrong with one backbone is said of it. Raises DataError, DeviceUnavailable."""
+    """One after the other; `told` hears of each as it is known. What is wrong with one backbone is said of it, and the next is looked at."""
     found = []
     for name in backbones:
         try:
             advice = _advise(make_config(**config.model_dump() | {"backbone": name}), heard)
-        except CifarTLError as error:
-            advice = BackboneAdvice(name, error=str(error))
+        # Networks refuse images or batches in the words of torch: a RuntimeError (also for too little memory), batch norms a ValueError.
+        except (CifarTLError, RuntimeError, ValueError) as error:
+            advice = BackboneAdvice(name, error=(str(error) or type(error).__name__).splitlines()[0])
+        _free_memory()
         told(advice)
         found.append(advice)
     return found
 
 
 def _advise(config: RunConfig, heard: Heard) -> BackboneAdvice:
+    if problems := catalog.problems(config):
+        raise SettingsError(" ".join(problems))
     prepared = load_for_advice(_of_head(config), heard)
     rows = subset(prepared, IMAGES)
     features_NF = features_of(prepared, rows, heard)
     heard(f"Judging {config.backbone}", 0, 1)
-    all_images = len(prepared.splits.train.rows)
-    expected = expect(features_NF, rows.labels, prepared.num_classes, all_images=all_images, seed=config.seed)
+    all_images, shares = len(prepared.splits.train.rows), shares_of(prepared)
+    expected = expect(features_NF, rows.labels, prepared.num_classes, all_images=all_images, seed=config.seed, shares=shares)
     heard(f"Timing {config.backbone}", 0, 1)
-    with _Memory(prepared.compute.device) as memory:
-        estimate = measure_epoch(config.model_dump(mode="json"))
+    estimate = measure_epoch(config.model_dump(mode="json"))
+    heard(f"Measuring the memory of {config.backbone}", 0, 1)
     return BackboneAdvice(
         config.backbone,
         expected.expected,
@@ -59,8 +62,25 @@ def _advise(config: RunConfig, heard: Heard) -> BackboneAdvice:
         len(rows.rows),
         estimate.epoch_seconds,
         estimate.run_seconds,
-        memory.peak_bytes,
+        peak_bytes(config),
     )
+
+
+def _free_memory() -> None:
+    """Of a backbone that is done with, for the next one and for the process that measures its memory."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def shares_of(prepared: Prepared) -> Shares:
+    """How frequent classes are to the head that a run trains, and in dev. Balancing makes them equally frequent to the head, not in dev."""
+    learned_C, measured_C = (
+        np.bincount(rows.labels, minlength=prepared.num_classes) / len(rows) for rows in (prepared.splits.train, prepared.splits.dev)
+    )
+    if prepared.config.class_balance != "none":
+        learned_C = np.full(prepared.num_classes, 1 / prepared.num_classes)
+    return Shares(learned_C, measured_C)
 
 
 def _of_head(config: RunConfig) -> RunConfig:
@@ -111,31 +131,3 @@ def features_of(prepared: Prepared, rows: SplitRows, heard: Heard) -> np.ndarray
     fill_cache(cache, prefix, prepared.store, rows, prepared.config, views=(PLAIN,), progress=progress)
     split_size = len(prepared.store[rows.store_split])
     return cache.read(rows.store_split, split_size, rows.rows, PLAIN).float().flatten(1).numpy()
-
-
-class _Memory:
-    """The most memory that the device had in use for this process; on a CPU what the process took more than at the beginning."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.peak_bytes = 0
-        self._device, self._done = device, threading.Event()
-
-    def __enter__(self) -> "_Memory":
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-            return self
-        process = psutil.Process()
-        before = process.memory_info().rss
-
-        def watch() -> None:
-            while not self._done.is_set():
-                self.peak_bytes = max(self.peak_bytes, process.memory_info().rss - before)
-                time.sleep(_LOOK_EVERY_SECONDS)
-
-        threading.Thread(target=watch, name="memory", daemon=True).start()
-        return self
-
-    def __exit__(self, *_exc_info: object) -> None:
-        self._done.set()
-        if self._device.type == "cuda":
-            self.peak_bytes = int(torch.cuda.max_memory_reserved(self._device))

@@ -5,9 +5,13 @@ fifths and four fifths of the subset. Errors fall with the number of images, by 
 1712.00409, find power laws), and here by a little less from one doubling to the next: `_SLOWER`, chosen on CIFAR-100 at 64 and 96 px and held
 at other sizes (`python -m bench.advice`).
 
+The images are alike of every class, dev is not: each class counts by its share of dev, and a head that trains on unequal classes learns
+which of them are frequent (`Shares`).
+
 Shapes: N images, F features, C classes.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -35,17 +39,56 @@ class Expectation:
     neighbours: float
 
 
-def expect(features_NF: np.ndarray, labels_N: np.ndarray, num_classes: int, *, all_images: int, seed: int) -> Expectation:
-    """Of a head trained on `all_images`, from the N that are here. float32 features, whatever their scale."""
-    features_NF = np.asarray(features_NF, np.float32)
-    folds_N = stratified_folds(labels_N, FOLDS, seed=seed)
+@dataclass(frozen=True)
+class Shares:
+    """What part of the images each class is, as C fractions: of those that a head learns from (`learned_C`, alike of all for one that learns from
+    balanced classes), and of those that it is measured on."""
+
+    learned_C: np.ndarray
+    measured_C: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Subset:
+    """`weights_N` sum to 1: how much each image counts in an accuracy. `frequency_C`: times a class is more frequent to the head than it is here."""
+
+    features_NF: np.ndarray
+    labels_N: np.ndarray
+    folds_N: np.ndarray
+    weights_N: np.ndarray
+    frequency_C: np.ndarray
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.frequency_C)
+
+    @property
+    def counts_as(self) -> float:
+        """How many images of equal weight would tell an accuracy as surely."""
+        return float(1 / (self.weights_N**2).sum())
+
+
+def expect(
+    features_NF: np.ndarray, labels_N: np.ndarray, num_classes: int, *, all_images: int, seed: int, shares: Shares | None = None
+) -> Expectation:
+    """Of a head trained on `all_images`, from the N that are here. float32 features, whatever their scale. Without `shares` the N are as all are."""
+    subset = _subset(np.asarray(features_NF, np.float32), labels_N, num_classes, seed, shares)
     learned_from = len(labels_N) * (FOLDS - 1) / FOLDS
-    accuracies = [_accuracy(features_NF, labels_N, folds_N, num_classes, share, seed) for share in _SIZES]
+    prior_C = np.ones(num_classes) if shares is None else shares.learned_C
+    accuracies = [_accuracy(subset, share, prior_C, seed) for share in _SIZES]
     measured, doublings = accuracies[-1], max(0.0, np.log2(all_images / learned_from))
     expected = _extrapolated(accuracies, doublings)
-    sampling = np.sqrt(max(measured * (1 - measured), 1e-4) / len(labels_N))
+    sampling = np.sqrt(max(measured * (1 - measured), 1e-4) / subset.counts_as)
     half = _Z * float(np.hypot(sampling, _OF_EXTRAPOLATION * (expected - measured)))
-    return Expectation(expected, max(0.0, expected - half), min(1.0, expected + half), _vote(features_NF, labels_N, folds_N, num_classes))
+    return Expectation(expected, max(0.0, expected - half), min(1.0, expected + half), _vote(subset))
+
+
+def _subset(features_NF: np.ndarray, labels_N: np.ndarray, num_classes: int, seed: int, shares: Shares | None) -> _Subset:
+    folds_N = stratified_folds(labels_N, FOLDS, seed=seed)
+    share_C = np.bincount(labels_N, minlength=num_classes) / len(labels_N)
+    measured_C, learned_C = (share_C, share_C) if shares is None else (shares.measured_C, shares.learned_C)
+    here_C = np.maximum(share_C, 1e-12)
+    return _Subset(features_NF, labels_N, folds_N, (measured_C / here_C)[labels_N] / len(labels_N), learned_C / here_C)
 
 
 def _extrapolated(accuracies: list[float], doublings: float) -> float:
@@ -58,15 +101,18 @@ def _extrapolated(accuracies: list[float], doublings: float) -> float:
     return 1 - errors[-1] * float(np.exp(-(sum(falls[:whole]) + rest * falls[whole])))
 
 
-def _accuracy(features_NF: np.ndarray, labels_N: np.ndarray, folds_N: np.ndarray, num_classes: int, share: float, seed: int) -> float:
+def _accuracy(subset: _Subset, share: float, prior_C: np.ndarray, seed: int) -> float:
     """Of images in each fold, by heads that have seen `share` of the others; with the shrinkage that serves best."""
     right = np.zeros(len(_SHRINKAGES))
+    labels_N, log_prior_C = subset.labels_N, np.log(np.maximum(prior_C, 1e-12))
     for fold in range(FOLDS):
-        seen = np.flatnonzero(folds_N != fold)
-        seen = _part(labels_N, seen, share, seed)
-        unseen = folds_N == fold
-        right += _right(features_NF[seen], labels_N[seen], features_NF[unseen], labels_N[unseen], num_classes)
-    return float(right.max() / len(labels_N))
+        seen = _part(labels_N, np.flatnonzero(subset.folds_N != fold), share, seed)
+        unseen = np.flatnonzero(subset.folds_N == fold)
+        for number, scores_mC in enumerate(
+            _scores(subset.features_NF[seen], labels_N[seen], subset.features_NF[unseen], subset.num_classes)
+        ):
+            right[number] += subset.weights_N[unseen] @ ((scores_mC + log_prior_C).argmax(1) == labels_N[unseen])
+    return float(right.max())
 
 
 def _part(labels_N: np.ndarray, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -77,8 +123,9 @@ def _part(labels_N: np.ndarray, rows: np.ndarray, share: float, seed: int) -> np
     return rows[limit_per_class(labels_N[rows], np.arange(len(rows)), per_class, seed=seed)]
 
 
-def _right(seen_nF: np.ndarray, labels_n: np.ndarray, unseen_mF: np.ndarray, labels_m: np.ndarray, num_classes: int) -> np.ndarray:
-    """How many of the unseen are recognised, with each shrinkage. By one decomposition: shrinking moves eigenvalues only."""
+def _scores(seen_nF: np.ndarray, labels_n: np.ndarray, unseen_mF: np.ndarray, num_classes: int) -> Iterator[np.ndarray]:
+    """What each class scores for the unseen, m x C for each shrinkage: log likelihoods but for a constant. By one decomposition: shrinking moves
+    eigenvalues only."""
     mean_F = seen_nF.mean(0)
     count_C = np.bincount(labels_n, minlength=num_classes)
     mean_CF = np.zeros((num_classes, seen_nF.shape[1]), np.float32)
@@ -92,28 +139,27 @@ def _right(seen_nF: np.ndarray, labels_n: np.ndarray, unseen_mF: np.ndarray, lab
     centred_mF = unseen_mF - mean_F
     means_CK, unseen_mK = mean_CF @ directions.T, centred_mF @ directions.T
     products_mC, squares_C = centred_mF @ mean_CF.T, (mean_CF**2).sum(1)
-    found = []
     for shrinkage in _SHRINKAGES:
         base = 1 / (shrinkage * scale)
         weights_K = 1 / ((1 - shrinkage) * variances + shrinkage * scale) - base
         scores_mC = base * products_mC + (unseen_mK * weights_K) @ means_CK.T
         scores_mC -= 0.5 * (base * squares_C + (means_CK**2) @ weights_K)
         scores_mC[:, count_C == 0] = -np.inf
-        found.append(int((scores_mC.argmax(1) == labels_m).sum()))
-    return np.array(found)
+        yield scores_mC
 
 
-def _vote(features_NF: np.ndarray, labels_N: np.ndarray, folds_N: np.ndarray, num_classes: int) -> float:
-    """Accuracy of the vote of the nearest images of other folds, by cosine, weighted as in Wu et al. 2018."""
+def _vote(subset: _Subset) -> float:
+    """Accuracy of the vote of the nearest images of other folds, by cosine, weighted as in Wu et al. 2018; each speaks for as many as are like it."""
+    features_NF, labels_N = subset.features_NF, subset.labels_N
     units_NF = features_NF / np.maximum(np.linalg.norm(features_NF, axis=1, keepdims=True), 1e-12)
-    right = 0
+    right = 0.0
     for fold in range(FOLDS):
-        seen, unseen = np.flatnonzero(folds_N != fold), np.flatnonzero(folds_N == fold)
+        seen, unseen = np.flatnonzero(subset.folds_N != fold), np.flatnonzero(subset.folds_N == fold)
         likeness_ms = units_NF[unseen] @ units_NF[seen].T
         count = min(_NEIGHBOURS, len(seen))
         nearest_mk = np.argpartition(-likeness_ms, count - 1, axis=1)[:, :count]
         weights_mk = np.exp((np.take_along_axis(likeness_ms, nearest_mk, 1) - 1) / _TEMPERATURE)
-        votes_mC = np.zeros((len(unseen), num_classes))
+        votes_mC = np.zeros((len(unseen), subset.num_classes))
         np.add.at(votes_mC, (np.arange(len(unseen))[:, None], labels_N[seen][nearest_mk]), weights_mk)
-        right += int((votes_mC.argmax(1) == labels_N[unseen]).sum())
-    return right / len(labels_N)
+        right += float(subset.weights_N[unseen] @ ((votes_mC * subset.frequency_C).argmax(1) == labels_N[unseen]))
+    return right

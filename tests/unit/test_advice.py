@@ -1,14 +1,33 @@
 """What advice is made of: the learning curve, the range test's rule, and the sentences."""
 
 import math
+from dataclasses import astuple
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
 
-from cifar_tl.advice.answers import BackboneAdvice, backbone_from_json, rates_from_json, rates_in_words, sentence, suggest, to_json
-from cifar_tl.advice.learning_curve import _extrapolated, expect
-from cifar_tl.advice.rate_range import HIGHEST, LOWEST, STEPS, rate_of_step
+from cifar_tl.advice.answers import (
+    RANGE_STEPS,
+    BackboneAdvice,
+    RateRange,
+    backbone_from_json,
+    plain_number,
+    rates_from_json,
+    rates_in_words,
+    sentence,
+    suggest,
+    to_json,
+)
+from cifar_tl.advice.learning_curve import Shares, _extrapolated, expect
+from cifar_tl.advice.rate_range import HIGHEST, LOWEST, as_frequent, class_weights, rate_of_step
+from cifar_tl.advice_commands import _names
+from cifar_tl.data.splits import SplitRows, limit_per_class
+from cifar_tl.errors import SettingsError
+from cifar_tl.models import catalog
+from cifar_tl.training.trainer import _class_weights
 from cifar_tl.ui.charts.advice import accuracy_against_time, loss_against_rate, name_places
 
 
@@ -71,6 +90,69 @@ def test_a_class_with_two_images_and_a_constant_feature_are_no_trouble():
     assert 0 <= expect(features, labels, 3, all_images=60, seed=0).expected <= 1
 
 
+def rare_and_frequent(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two classes, 95 to 5, hard to tell apart."""
+    random = np.random.default_rng(seed)
+    labels = (np.arange(count) % 20 == 0).astype(int)
+    return (labels[:, None] * 0.25 + random.normal(size=(count, 64))).astype(np.float32), labels
+
+
+def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
+    return np.concatenate([np.flatnonzero(labels == number)[:count] for number in np.unique(labels)])
+
+
+@pytest.mark.parametrize("is_balanced", [False, True])
+def test_of_unequal_classes_what_a_linear_head_on_all_images_reaches_is_expected(is_balanced):
+    features, labels = rare_and_frequent(20_000, seed=1)
+    few = first_of_each(labels, 1000)
+    natural, even = np.array([0.95, 0.05]), np.array([0.5, 0.5])
+    shares = Shares(even if is_balanced else natural, natural)
+    found = expect(features[few], labels[few], 2, all_images=10_000, seed=0, shares=shares)
+    head = LogisticRegression(max_iter=500, class_weight="balanced" if is_balanced else None).fit(features[:10_000], labels[:10_000])
+    real = head.score(features[10_000:], labels[10_000:])
+    assert found.low - 0.03 <= real <= found.high + 0.03  # of normal distributions a little too much is expected
+    assert (found.neighbours > 0.9) != is_balanced
+
+
+def test_of_equal_classes_shares_change_nothing():
+    features, labels = blobs(500, 10, 3.0)
+    even = np.full(10, 0.1)
+    with_shares = expect(features, labels, 10, all_images=5000, seed=0, shares=Shares(even, even))
+    assert astuple(with_shares) == pytest.approx(astuple(expect(features, labels, 10, all_images=5000, seed=0)))
+
+
+def rows_of(*counts: int) -> SplitRows:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    return SplitRows("train", 7 + np.arange(len(labels)), labels)
+
+
+def test_steps_of_the_range_test_see_each_class_as_often_as_a_run_does():
+    rows = as_frequent(rows_of(9500, 497, 3), 1000, seed=0)
+    assert np.bincount(rows.labels).tolist() == [950, 50, 1]
+    assert len(set(rows.rows)) == 1001
+    even = rows_of(300, 300)
+    assert (as_frequent(even, 100, seed=3).rows - 7 == limit_per_class(even.labels, np.arange(600), 50, seed=3)).all()
+    assert len(as_frequent(even, 10_000, seed=0)) == 600
+
+
+@pytest.mark.parametrize("asked", [None, ["resnet50"]])
+def test_weights_that_are_asked_for_must_be_here_not_the_default_ones(asked, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    default, others = (catalog.weights_path("resnet50", name) for name in ("default", "IMAGENET1K_V1"))
+    assert default is not None
+    assert default != others
+    default.parent.mkdir(parents=True)
+    default.touch()
+    assert "resnet50" in _names(None, "default")
+    with pytest.raises(SettingsError, match="weights IMAGENET1K_V1"):
+        _names(asked, "IMAGENET1K_V1")
+
+
+def test_the_range_test_weighs_classes_as_the_run_does():
+    labels = rows_of(9500, 500).labels
+    assert class_weights(labels, 2).equal(_class_weights(labels, 2, torch.device("cpu")))
+
+
 def advice(name: str, expected: float, seconds: float, half: float = 0.02) -> BackboneAdvice:
     return BackboneAdvice(name, expected, expected - half, expected + half, expected - 0.1, 2000, seconds, 10 * seconds, 10**9)
 
@@ -112,14 +194,27 @@ def test_a_loss_that_never_falls_gives_no_suggestion(losses):
 
 def test_the_words_compare_with_the_rate_in_use():
     found = suggest([0.1, 1.0], [2.0, 1.0])
-    assert "is as good" in rates_in_words(found, 0.1)
+    assert "the one you have" in rates_in_words(found, 0.1)
+    assert "is as good" in rates_in_words(found, 0.15)
     assert "is lower" in rates_in_words(found, 0.001)
     assert "is higher" in rates_in_words(found, 5)
 
 
+def test_a_range_test_that_ended_early_says_when_and_why():
+    whole = RateRange((0.1,) * RANGE_STEPS, (1.0,) * RANGE_STEPS, 0.01, 0.1)
+    assert "Stopped" not in rates_in_words(whole, 0.01)
+    cut = RateRange((0.1,) * 70, (1.0,) * 70, 0.01, 0.1)
+    assert f"Stopped after 70 of {RANGE_STEPS} steps: the loss ran away." in rates_in_words(cut, 0.01)
+
+
+@pytest.mark.parametrize(("value", "words"), [(1e-5, "0.00001"), (0.0051, "0.0051"), (10.0, "10"), (1.0, "1"), (0.3, "0.3")])
+def test_numbers_are_written_as_the_form_and_the_chart_write_them(value, words):
+    assert plain_number(value) == words
+
+
 def test_rates_rise_by_one_factor_in_less_than_a_hundred_steps():
-    assert STEPS < 100
-    rates = [rate_of_step(step) for step in range(STEPS)]
+    assert RANGE_STEPS < 100
+    rates = [rate_of_step(step) for step in range(RANGE_STEPS)]
     assert (rates[0], rates[-1]) == pytest.approx((LOWEST, HIGHEST))
     factors = [after / before for before, after in pairwise(rates)]
     assert factors == pytest.approx([factors[0]] * len(factors))
@@ -128,7 +223,9 @@ def test_rates_rise_by_one_factor_in_less_than_a_hundred_steps():
 def test_charts_show_what_was_found_and_leave_out_what_was_not():
     chart = accuracy_against_time([advice("a", 0.5, 1), BackboneAdvice("b", error="no")])
     assert chart.traces[0]["text"] == ["a"]
-    assert chart.traces[0]["error_y"]["array"] == pytest.approx([0.02])
+    assert chart.traces[0]["error_y"]["array"] == pytest.approx([2.0])
+    assert "a 50 % at" in chart.description
+    assert "Not measured: b." in chart.description
     marked = loss_against_rate(suggest([0.1, 1.0], [2.0, 1.0]))
     assert marked.layout["shapes"][0]["x0"] == 0.1
     assert "shapes" not in loss_against_rate(suggest([0.1], [2.0])).layout
