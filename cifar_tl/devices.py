@@ -91,7 +91,8 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     if name == "cpu":
         keep_freed_memory()
     elif name == "cuda" and index:
-        # cuDNN's search for the quickest kernels stays off: on an H100 the first step of EfficientNet-Lite0 takes 12 s without it, over 30 s with it.
+        # cuDNN's search for the quickest kernels stays off: without it the first step of EfficientNet-Lite0 takes 12 s on an H100, and a process of
+        # 85 steps 35 s; with it that process had not ended after 40 s. What the search gives afterwards was not measured.
         torch.cuda.set_device(int(index))
     return Compute(torch.device(f"{name}:{index}" if index else name), precision)
 

@@ -84,6 +84,7 @@ def test_a_gpu_sees_the_pixels_a_cpu_sees():
     on = [to_model_input(ImageBatches(split, rows, labels, torch.device(name)).images(rows), big).cpu() for name in ("cpu", "cuda")]
     differences = (on[0] - on[1]).abs() * 255 * 0.5  # in levels of 8 bits
     assert differences.max() <= 2.1
+    assert (differences > 1.25).float().mean() < 1e-4
     assert (differences > 0.1).float().mean() < 0.01
 
 
@@ -92,4 +93,5 @@ def test_resizing_in_floats_gives_what_the_8_bit_kernel_gives(size):
     images = torch.from_numpy(pixels(20, 32)).permute(0, 3, 1, 2)  # noise: the hardest case
     differences = (resize_in_floats(images, size).int() - resize_uint8(images, size).int()).abs()
     assert differences.max() <= 2
+    assert (differences > 1).float().mean() < 1e-4
     assert (differences > 0).float().mean() < 0.01
