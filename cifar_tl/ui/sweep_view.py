@@ -2,15 +2,13 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from cifar_tl.config import RunConfig
-from cifar_tl.errors import CifarTLError, RunActive, RunError, RunNotFound
+from cifar_tl.errors import CifarTLError, RunNotFound
 from cifar_tl.paths import SweepFolder
-from cifar_tl.runs import launcher as run_launcher
 from cifar_tl.runs.store import RunStatus, find_run, is_alive
 from cifar_tl.runs.summary import RunSummary, summarize
 from cifar_tl.settings import settings
@@ -18,10 +16,9 @@ from cifar_tl.sweeps import launcher
 from cifar_tl.sweeps.space import Choice, Dimension
 from cifar_tl.sweeps.store import Sweep, SweepStatus, find_sweep, read_sweep, request_stop, status_of
 from cifar_tl.sweeps.study import SPENT, TrialRow, best_of, load_study, rows_of
-from cifar_tl.ui import cached
 from cifar_tl.ui.charts.sweeps import CHARTS, about, choice_label, is_slow, sweep_chart, why_not
 from cifar_tl.ui.live_plot import live_plot
-from cifar_tl.ui.resume import MOST_EPOCHS
+from cifar_tl.ui.sweep_best import go_on_controls, open_run
 from cifar_tl.ui.sweep_form import SWEEP_PARAMETER
 from cifar_tl.ui.widgets import (
     NONE_YET,
@@ -209,9 +206,9 @@ def _best_buttons(loaded: _Loaded, best: TrialRow) -> None:
     elif run.status is not RunStatus.COMPLETED:
         status_badge(run.status)
     if st.button("Open", icon=":material/monitoring:"):
-        _to_run(best.run_id)
+        open_run(best.run_id)
     if run.config is not None and not run.status.is_active and not loaded.is_running:
-        _go_on(run, run.config)
+        go_on_controls(run, run.config)
 
 
 def _since(run: RunSummary | None, best: TrialRow) -> str:
@@ -230,45 +227,6 @@ def _under_way(run: RunSummary, config: RunConfig, sweep: Sweep, best: TrialRow)
     if config.epochs > asked and len(run.dev_curve) < config.epochs:
         return f"Training longer… {len(run.dev_curve)} of {config.epochs} epochs.{wait}"
     return f"Testing…{wait}"
-
-
-def _go_on(run: RunSummary, config: RunConfig) -> None:
-    if run.status is not RunStatus.COMPLETED:
-        if st.button("Resume", icon=":material/resume:", help="Goes on from its last checkpoint, and is tested at its end."):
-            _resume(run.run_id)
-        return
-    if run.test_accuracy is None and st.button(
-        "Test", icon=":material/quiz:", help="Evaluate its test images, and prepare what Explore shows."
-    ):
-        _resume(run.run_id)
-    if config.epochs < MOST_EPOCHS:
-        _train_longer(run, config)
-
-
-def _train_longer(run: RunSummary, config: RunConfig) -> None:
-    with st.popover("Train longer", icon=":material/resume:"):
-        epochs = st.number_input("Epochs in all", config.epochs + 1, MOST_EPOCHS, min(MOST_EPOCHS, 2 * config.epochs))
-        st.caption("The run of the best trial goes on, and is tested at its end.")
-        if st.button("Train longer", type="primary"):
-            _resume(run.run_id, epochs=int(epochs))
-
-
-def _resume(run_id: str, epochs: int | None = None) -> None:
-    """Let the run go on and be tested. Who trains it longer goes to its curves; a test is waited for here. What is refused is told."""
-    try:
-        run_launcher.resume_run(run_id, epochs=epochs, is_tested=True)
-    except RunActive:
-        pass  # somebody else, or another tab, was quicker: it runs
-    except CifarTLError as error:
-        show_error(error)
-        return
-    if epochs is None:
-        st.rerun()
-    _to_run(run_id)
-
-
-def _to_run(run_id: str) -> None:
-    st.switch_page("cifar_tl/ui/pages/train.py", query_params={RUN_PARAMETER: run_id})
 
 
 def _table(loaded: _Loaded) -> None:
@@ -344,34 +302,6 @@ def _charts(study: Any, rows: list[TrialRow], sweep_id: str) -> None:
     live_plot(
         chart.traces, chart.layout, revision=f"{sweep_id}.{name}", key=f"sweep.{name}", description=chart.description, height=_CHART_HEIGHT
     )
-
-
-@dataclass(frozen=True)
-class Overview:
-    """A sweep in a list: trials that have ended, and the best accuracy of complete ones."""
-
-    ended: int
-    best: float | None
-
-
-def overview(folder: SweepFolder, sweep: Sweep) -> Overview | None:
-    """None if it cannot be told at once: trials in a storage of others may take long, or be out of reach."""
-    if sweep.storage:
-        return None
-    return _overview(str(folder.path), cached.file_stamp(folder.study_file))
-
-
-@st.cache_data(max_entries=200, show_spinner=False)
-def _overview(path: str, stamp: tuple[int, int]) -> Overview | None:  # noqa: ARG001 - part of the cache's key
-    """Opening a study takes a tenth of a second: a list opens those that have changed."""
-    folder = SweepFolder(Path(path))
-    try:
-        study = load_study(folder, read_sweep(folder))
-    except RunError:
-        return None
-    rows = rows_of(study) if study else []
-    best = best_of(rows)
-    return Overview(sum(row.has_ended for row in rows), best.accuracy if best else None)
 
 
 def _title(name: str) -> str:

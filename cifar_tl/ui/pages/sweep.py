@@ -9,7 +9,8 @@ from cifar_tl.paths import SweepFolder
 from cifar_tl.sweeps.store import Sweep, find_sweep, read_sweep, status_of, sweep_ids
 from cifar_tl.ui import cached
 from cifar_tl.ui.sweep_form import SWEEP_PARAMETER, show_sweep_form
-from cifar_tl.ui.sweep_view import overview, show_sweep, sweep_badge, varies_in_words
+from cifar_tl.ui.sweep_overview import overview
+from cifar_tl.ui.sweep_view import show_sweep, sweep_badge, varies_in_words
 from cifar_tl.ui.widgets import format_percent, page_boundary, plain, show_error
 
 _MOST_LISTED = 20
