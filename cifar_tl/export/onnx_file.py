@@ -93,7 +93,9 @@ def quantize(source: Path, target: Path, calibration: Iterator[np.ndarray]) -> N
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            # Unsigned like the activations: onnxruntime adds products of unsigned and signed bytes in 16 bits where a processor has AVX2 alone, which
+            # overflow there, and the file is to answer alike wherever it goes. A head on shapes agreed on 92 % of classes, with signed weights on 69 %.
+            weight_type=QuantType.QUInt8,
             op_types_to_quantize=_QUANTIZED,
             nodes_to_exclude=_of_preprocessing(model),
             calibrate_method=CalibrationMethod.MinMax,
